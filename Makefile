@@ -1,0 +1,34 @@
+# One word, one action. Everything runs inside .venv, which the first target to need it makes.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: install demo up test check bench
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,postgres]'
+	touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/python -m demo
+
+up: $(INSTALLED)
+	$(BIN)/adtn up
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/*.Dockerfile
+
+# DATA: a folder with the four MNIST IDX files, gzipped or not.
+bench: $(INSTALLED)
+	$(BIN)/python -m bench $(if $(DATA),--data $(DATA))
