@@ -1,0 +1,92 @@
+"""Compress trained PyTorch models: weights are encoded as deep, automatically differentiable tensor networks (ADTNs).
+
+The names below are imported on first use, so `import adtn.structure` and `import adtn.plan` load no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adtn.compression import EncodedLayer as EncodedLayer
+    from adtn.compression import compress as compress
+    from adtn.contraction import contract as contract
+    from adtn.decoding import decoded_once as decoded_once
+    from adtn.encoding import encode as encode
+    from adtn.encoding import encoded as encoded
+    from adtn.errors import AdtnError as AdtnError
+    from adtn.errors import FormatError as FormatError
+    from adtn.errors import PlanError as PlanError
+    from adtn.errors import ShapeError as ShapeError
+    from adtn.errors import StructureError as StructureError
+    from adtn.errors import TrainingDiverged as TrainingDiverged
+    from adtn.files import FORMAT_VERSION as FORMAT_VERSION
+    from adtn.files import decode as decode
+    from adtn.files import load as load
+    from adtn.files import save as save
+    from adtn.fine_tuning import FineTuneOptions as FineTuneOptions
+    from adtn.fine_tuning import fine_tune as fine_tune
+    from adtn.fitting import FitOptions as FitOptions
+    from adtn.fitting import fit as fit
+    from adtn.layer import Layer as Layer
+    from adtn.listing import layers_of as layers_of
+    from adtn.listing import layers_of_state as layers_of_state
+    from adtn.module import ADTN as ADTN
+    from adtn.plan import Plan as Plan
+    from adtn.plan import PlanEntry as PlanEntry
+    from adtn.plan import StructureChoice as StructureChoice
+    from adtn.plan import Target as Target
+    from adtn.plan import make_plan as make_plan
+    from adtn.plan import predicted_parameters as predicted_parameters
+    from adtn.structure import Structure as Structure
+    from adtn.structure import brick_wall as brick_wall
+    from adtn.structure import sites_for as sites_for
+
+_HOME = {
+    "ADTN": "module",
+    "FORMAT_VERSION": "files",
+    "AdtnError": "errors",
+    "EncodedLayer": "compression",
+    "FineTuneOptions": "fine_tuning",
+    "FitOptions": "fitting",
+    "FormatError": "errors",
+    "Layer": "layer",
+    "Plan": "plan",
+    "PlanEntry": "plan",
+    "PlanError": "errors",
+    "ShapeError": "errors",
+    "Structure": "structure",
+    "StructureChoice": "plan",
+    "StructureError": "errors",
+    "Target": "plan",
+    "TrainingDiverged": "errors",
+    "brick_wall": "structure",
+    "compress": "compression",
+    "contract": "contraction",
+    "decode": "files",
+    "decoded_once": "decoding",
+    "encode": "encoding",
+    "encoded": "encoding",
+    "fine_tune": "fine_tuning",
+    "fit": "fitting",
+    "layers_of": "listing",
+    "layers_of_state": "listing",
+    "load": "files",
+    "make_plan": "plan",
+    "predicted_parameters": "plan",
+    "save": "files",
+    "sites_for": "structure",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'adtn' has no attribute {name!r}")
+    value = getattr(import_module(f"adtn.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

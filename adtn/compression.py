@@ -1,0 +1,84 @@
+"""Compress a model: fit an ADTN to the weight of every layer of a plan and put it in place."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from adtn.encoding import encode
+from adtn.errors import ShapeError
+from adtn.fitting import FitOptions, fit
+from adtn.plan import Plan
+from adtn.structure import Structure
+
+
+@dataclass(frozen=True)
+class EncodedLayer:
+    """What became of one layer.
+
+    Args:
+        key: Of the weight in the dense state_dict.
+        shape: Of the weight.
+        original: Entries of the dense weight.
+        parameters: Numbers stored instead.
+        relative_error: ||W - T|| / ||W|| after the fit.
+        structure: Of the ADTN.
+    """
+
+    key: str
+    shape: tuple[int, ...]
+    original: int
+    parameters: int
+    relative_error: float
+    structure: Structure
+
+
+def compress(
+    model: nn.Module,
+    plan: Plan | Mapping[str, Structure],
+    options: FitOptions | None = None,
+    on_step: Callable[[str, int, int, float], None] | None = None,
+) -> tuple[EncodedLayer, ...]:
+    """Fit and encode every layer of a plan, in place.
+
+    Args:
+        model: Changed in place. If a layer cannot be fitted, those before it stay encoded.
+        plan: A plan, or structures by the weight's key.
+        options: Of the fits; layer i uses seed + i, so that equal layers start differently.
+        on_step: Called after each step of a fit with the layer's key, the step, the number of steps and the squared
+            relative error; it may raise to stop.
+
+    Returns:
+        One item a layer, in the plan's order.
+
+    Raises:
+        ShapeError: A layer is not in the model, or its weight does not fit its structure.
+        TrainingDiverged: The error of a fit is no longer finite.
+    """
+    options = options or FitOptions()
+    structures = {e.layer.key: e.structure for e in plan.entries} if isinstance(plan, Plan) else plan
+    done: list[EncodedLayer] = []
+    for i, (key, structure) in enumerate(structures.items()):
+        weight = dict(model.named_parameters(remove_duplicate=False)).get(key)
+        if weight is None:
+            raise ShapeError(f"{key}: the model has no such parameter, or it is already encoded")
+        own = FitOptions(options.steps, options.learning_rate, options.seed + i)
+        try:
+            adtn = fit(weight, structure, own, _named(key, on_step))
+        except ShapeError as error:
+            raise ShapeError(f"{key}: {error}") from None
+        encode(model, key, adtn)
+        assert adtn.relative_error is not None
+        done.append(
+            EncodedLayer(key, tuple(weight.shape), weight.numel(), structure.parameters, adtn.relative_error, structure)
+        )
+    return tuple(done)
+
+
+def _named(
+    key: str, on_step: Callable[[str, int, int, float], None] | None
+) -> Callable[[int, int, float], None] | None:
+    """The step callback of one layer."""
+    if on_step is None:
+        return None
+    return lambda step, steps, error: on_step(key, step, steps, error)

@@ -1,0 +1,66 @@
+"""A weight tensor of a model as the planner sees it: a name, a kind, a shape."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MIN_ENTRIES = 64
+"""A tensor with fewer entries is not worth an ADTN: the smallest sensible structure has nearly as many numbers."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A weight tensor that might be encoded.
+
+    Args:
+        name: What users call it: the module's dotted name ("fc1"), or the parameter's own ("tokens").
+        key: Its key in the state_dict ("fc1.weight").
+        kind: linear, conv1d, conv2d, conv3d, conv_transpose1d.., embedding, recurrent or parameter.
+        shape: Of the tensor.
+        eligible: Whether it can be encoded.
+        reason: Why not.
+    """
+
+    name: str
+    key: str
+    kind: str
+    shape: tuple[int, ...]
+    eligible: bool = True
+    reason: str | None = None
+
+    @property
+    def entries(self) -> int:
+        """Numbers of the dense weight."""
+        return math.prod(self.shape)
+
+    def to_json(self) -> dict[str, Any]:
+        """The layer as JSON-compatible data."""
+        return {
+            "name": self.name,
+            "key": self.key,
+            "kind": self.kind,
+            "shape": list(self.shape),
+            "eligible": self.eligible,
+            "reason": self.reason,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Layer":
+        """The layer that `to_json` wrote."""
+        return cls(data["name"], data["key"], data["kind"], tuple(data["shape"]), data["eligible"], data["reason"])
+
+
+def ineligible_reason(shape: Sequence[int], floating: bool) -> str | None:
+    """Why a tensor of this shape cannot be encoded, or None if it can.
+
+    Args:
+        shape: Of the tensor.
+        floating: Whether its numbers are floating-point, of 16 to 64 bits.
+    """
+    entries = math.prod(shape)
+    if not floating:
+        return "its numbers are not floating-point of 16 to 64 bits"
+    if entries < MIN_ENTRIES:
+        return f"it has {entries} entries, fewer than {MIN_ENTRIES}"
+    return None

@@ -1,0 +1,37 @@
+"""Learning-rate schedules."""
+
+import math
+from typing import Literal
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+
+ScheduleName = Literal["cosine", "one_cycle"]
+
+WARM_UP_FRACTION = 0.05
+
+
+def cosine(step: int, steps: int) -> float:
+    """From 1 at step 0 down to 0 at `steps`, along half a cosine."""
+    return 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def warm_cosine(step: int, steps: int) -> float:
+    """Up to 1 along a line in the first twentieth of the steps, then down to 0 at `steps` along half a cosine."""
+    warm_up = int(WARM_UP_FRACTION * steps)
+    if step < warm_up:
+        return (step + 1) / (warm_up + 1)
+    return cosine(step - warm_up, max(1, steps - warm_up))
+
+
+def scheduler(name: ScheduleName, optimiser: Optimizer, steps: int) -> LRScheduler:
+    """The schedule that scales the learning rate of every parameter group over `steps` steps.
+
+    Args:
+        name: "cosine" is `warm_cosine`; "one_cycle" is torch's OneCycleLR with the groups' rates as its peaks.
+        optimiser: Whose rates.
+        steps: Their number, at least 1.
+    """
+    if name == "one_cycle":
+        return OneCycleLR(optimiser, [group["lr"] for group in optimiser.param_groups], total_steps=steps)
+    return LambdaLR(optimiser, lambda step: warm_cosine(step, steps))

@@ -1,0 +1,36 @@
+"""Where training starts: orthogonal gates, scaled to the weight."""
+
+import torch
+from torch import Tensor
+
+from adtn.structure import Structure
+
+WEIGHT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Of the weights that can be encoded."""
+
+
+def gate_dtype(weight_dtype: torch.dtype) -> torch.dtype:
+    """The dtype of the gates of a weight: float64 for float64, else float32 (half precision is too coarse to train)."""
+    return torch.float64 if weight_dtype == torch.float64 else torch.float32
+
+
+def orthogonal_gates(structure: Structure, dtype: torch.dtype, generator: torch.Generator | None = None) -> Tensor:
+    """Random semi-orthogonal matrices for every gate, flat (structure.parameters,), on the CPU.
+
+    Each TN layer then keeps the norm of the tensor, so neither values nor gradients vanish with depth.
+
+    Args:
+        structure: Whose gates.
+        dtype: Of the numbers.
+        generator: Source of randomness; the global one by default.
+    """
+    return torch.cat([_orthogonal(out, into, generator).reshape(-1) for out, into in structure.gate_shapes]).to(dtype)
+
+
+def _orthogonal(out: int, into: int, generator: torch.Generator | None) -> Tensor:
+    """A random (out, in) matrix whose shorter side is orthonormal, uniformly distributed."""
+    drawn = torch.randn(max(out, into), min(out, into), dtype=torch.float64, generator=generator)
+    q: Tensor
+    q, r = torch.linalg.qr(drawn)
+    q *= r.diagonal().sign()  # without this the distribution depends on the QR's sign convention
+    return q if out >= into else q.T
