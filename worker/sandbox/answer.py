@@ -1,0 +1,124 @@
+"""What the child answers, and the strict check of it: the child may be in the hands of the file it read."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from jobs.problems import PROBLEMS, Fault, ProblemError
+from worker.sandbox.tensor_file import MAX_DIMS, MAX_TENSORS, NAME
+
+MAX_ANSWER_BYTES = 64 * 2**20
+MAX_FAULTS = 100
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+
+Name = Annotated[str, Field(max_length=512, pattern=f"^(?:{NAME.pattern})$")]
+Text = Annotated[str, Field(max_length=4000)]
+Count = Annotated[int, Field(ge=0, le=2**60)]
+Shape = Annotated[list[Count], Field(max_length=MAX_DIMS)]
+
+
+class Strict(BaseModel):
+    """Base: no unknown fields, no conversions."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class LayerRow(Strict):
+    """One layer of a checkpoint: the fields of `adtn.plan.Layer`, with the dtype and the numbers it holds."""
+
+    name: Name
+    key: Name
+    kind: Annotated[str, Field(max_length=40)]
+    shape: Shape
+    eligible: bool
+    reason: Text | None
+    dtype: Annotated[str, Field(max_length=20)]
+    parameters: Count
+
+
+class CheckpointSummary(Strict):
+    """Summary of a checkpoint: parameters (tied ones once, no buffers), layers, and what was changed in reading."""
+
+    parameters: Count
+    layers: Count
+    notes: Annotated[list[Text], Field(max_length=100)]
+
+
+class DatasetSummary(Strict):
+    """Summary of a data set: samples of each split, shape of a sample, number of classes, dtype of the samples."""
+
+    splits: dict[Literal["train", "test"], Count]
+    shape: Shape
+    classes: Count
+    dtype: Literal["uint8", "float32"]
+
+
+class Answer(Strict):
+    """What was read, or the problem that refuses it."""
+
+    format: Annotated[str, Field(max_length=20, pattern="^[a-z_]+$")]
+    summary: CheckpointSummary | DatasetSummary
+    layers: Annotated[list[LayerRow], Field(max_length=MAX_TENSORS)]
+    aliases: dict[Name, Name]
+
+
+class FaultRow(Strict):
+    """A `jobs.problems.Fault` as JSON."""
+
+    pointer: Text
+    detail: Text
+    code: Annotated[str, Field(max_length=60)]
+
+
+class Refusal(Strict):
+    """A `jobs.problems.ProblemError` as JSON."""
+
+    code: str
+    detail: Text
+    errors: Annotated[list[FaultRow], Field(max_length=MAX_FAULTS)]
+
+    @field_validator("code")
+    @classmethod
+    def _known(cls, code: str) -> str:
+        if code not in PROBLEMS:
+            raise ValueError("unknown code")
+        return code
+
+
+class Reply(Strict):
+    """The child's whole answer: exactly one of the two."""
+
+    answer: Answer | None = None
+    refusal: Refusal | None = None
+
+
+def refusal_of(problem: ProblemError) -> Mapping[str, Any]:
+    """A problem as the JSON of a `Reply`."""
+    faults = [vars(fault) for fault in list(problem.errors)[:MAX_FAULTS]]
+    return {"refusal": {"code": problem.code, "detail": problem.detail[:4000], "errors": faults}}
+
+
+def parse(text: bytes) -> Answer:
+    """The child's answer, checked.
+
+    Raises:
+        ProblemError: The child refused the file.
+        ValueError: The text is not such an answer.
+    """
+    try:
+        reply = Reply.model_validate_json(text)
+    except ValidationError as error:
+        raise ValueError(f"the sandbox's answer is not valid: {error.error_count()} faults") from None
+    if reply.refusal is not None:
+        faults = [Fault(_clean(row.pointer), _clean(row.detail), row.code) for row in reply.refusal.errors]
+        raise ProblemError(reply.refusal.code, _clean(reply.refusal.detail), faults)
+    if reply.answer is None:
+        raise ValueError("the sandbox's answer is empty")
+    return reply.answer
+
+
+def _clean(text: str) -> str:
+    """Text without control characters: it ends up in logs, terminals and pages."""
+    return CONTROL.sub("?", text)

@@ -1,0 +1,160 @@
+"""Zip, tar and gzip as containers of untrusted members: what is in them is checked before a byte is expanded."""
+
+import gzip
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from jobs.problems import ProblemError
+from worker.sandbox.tensor_file import quoted
+
+MAX_MEMBERS = 200_000
+ENCRYPTED = 0x1
+LOCAL_HEADER_BYTES = 30
+ZIP_MAGIC = b"PK\x03\x04"
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A regular file in an archive: its name, its size there, and a function that opens it for reading."""
+
+    name: str
+    bytes: int
+    open: Callable[[], BinaryIO]
+
+
+class Capped(io.RawIOBase):
+    """A readable, seekable stream that raises `resource_limit` once it is read past `limit` bytes."""
+
+    def __init__(self, stream: BinaryIO, limit: int, what: str) -> None:
+        self._stream, self._limit, self._what = stream, limit, what
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """As the stream below."""
+        return self._stream.seekable()
+
+    def tell(self) -> int:
+        """Position in the expanded bytes."""
+        return self._stream.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move, which for a compressed stream expands everything up to there."""
+        if whence == io.SEEK_END or (offset if whence == io.SEEK_SET else self.tell() + offset) > self._limit:
+            raise self._problem()
+        return self._stream.seek(offset, whence)
+
+    def readinto(self, buffer: "memoryview") -> int:  # type: ignore[override]
+        """Read the next bytes into `buffer`."""
+        data = self._stream.read(len(buffer))
+        if self._stream.tell() > self._limit:
+            raise self._problem()
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _problem(self) -> ProblemError:
+        return ProblemError("resource_limit", f"{self._what} expands to more than {self._limit} bytes")
+
+
+def capped(stream: BinaryIO, limit: int, what: str) -> BinaryIO:
+    """`stream`, which may be read up to `limit` bytes and not further."""
+    return io.BufferedReader(Capped(stream, limit, what), 2**16)
+
+
+def checked_zip(file: BinaryIO, size: int, invalid: str, *, compressed: bool) -> zipfile.ZipFile:
+    """Open a zip archive after checking its directory.
+
+    Args:
+        file: Seekable.
+        size: Its bytes.
+        invalid: Code of the problem for what is well formed but not acceptable.
+        compressed: Whether members may be deflated; otherwise all have to be stored as they are.
+
+    Raises:
+        ProblemError: `truncated_file` without a directory; `invalid` for repeated, overlapping, encrypted or too many
+            members, or a compression that is not allowed.
+    """
+    try:
+        archive = zipfile.ZipFile(file)
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, UnicodeDecodeError) as error:
+        raise ProblemError("truncated_file", "the zip archive is cut short: its directory cannot be read") from error
+    members = archive.infolist()
+    if len(members) > MAX_MEMBERS:
+        raise ProblemError(invalid, f"expected at most {MAX_MEMBERS} members in the zip, got {len(members)}")
+    allowed = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED} if compressed else {zipfile.ZIP_STORED}
+    seen: set[str] = set()
+    for member in members:
+        where = f"zip member {quoted(member.filename)}"
+        if member.filename in seen:
+            raise ProblemError(invalid, f"{where} is there more than once")
+        seen.add(member.filename)
+        if member.flag_bits & ENCRYPTED:
+            raise ProblemError(invalid, f"{where} is encrypted")
+        if member.compress_type not in allowed:
+            expected = "stored or deflated" if compressed else "stored without compression"
+            raise ProblemError(invalid, f"{where}: expected it {expected}, got method {member.compress_type}")
+        if member.compress_type == zipfile.ZIP_STORED and member.compress_size != member.file_size:
+            raise ProblemError(invalid, f"{where}: it is stored, but its two sizes differ")
+    _require_apart(members, size, invalid)
+    return archive
+
+
+def _require_apart(members: list[zipfile.ZipInfo], size: int, invalid: str) -> None:
+    """Refuse members that share bytes, the trick of the densest zip bombs, or lie outside the file."""
+    free_from = 0
+    for member in sorted(members, key=lambda member: member.header_offset):
+        if member.header_offset < free_from:
+            raise ProblemError(invalid, f"zip member {quoted(member.filename)} overlaps the one before it")
+        free_from = member.header_offset + LOCAL_HEADER_BYTES + member.compress_size
+    if free_from > size:
+        raise ProblemError("truncated_file", f"the zip's members need {free_from} bytes, the file has {size}")
+
+
+def zip_members(archive: zipfile.ZipFile) -> list[Member]:
+    """The regular files of a checked zip archive."""
+
+    def opener(info: zipfile.ZipInfo) -> Callable[[], BinaryIO]:
+        return lambda: archive.open(info)  # type: ignore[return-value]
+
+    infos = [info for info in archive.infolist() if not info.is_dir() and not _is_link(info)]
+    return [Member(info.filename, info.file_size, opener(info)) for info in infos]
+
+
+def _is_link(info: zipfile.ZipInfo) -> bool:
+    """Whether a member is a Unix symbolic link: the type is in the upper half of its attributes."""
+    return (info.external_attr >> 28) == 0o12
+
+
+def tar_members(file: BinaryIO, limit: int, invalid: str) -> list[Member]:
+    """The regular files of a tar archive, gzipped or not; links, devices and sparse files are left out.
+
+    Args:
+        file: Seekable, at its start.
+        limit: Bytes that it may expand to.
+        invalid: Code of the problem for too many members.
+
+    Raises:
+        ProblemError: `resource_limit`, `truncated_file` or `invalid`.
+    """
+    gzipped = file.read(2) == GZIP_MAGIC
+    file.seek(0)
+    stream = gzip.GzipFile(fileobj=file) if gzipped else file
+    archive = tarfile.TarFile(fileobj=capped(stream, limit, "the archive"))  # type: ignore[arg-type]
+
+    def opener(info: tarfile.TarInfo) -> Callable[[], BinaryIO]:
+        return lambda: archive.extractfile(info)  # type: ignore[return-value]
+
+    members = []
+    for count, info in enumerate(archive):
+        if count >= MAX_MEMBERS:
+            raise ProblemError(invalid, f"expected at most {MAX_MEMBERS} members in the tar")
+        if info.isreg() and not info.issparse():
+            members.append(Member(info.name, info.size, opener(info)))
+    return members

@@ -1,0 +1,99 @@
+"""A checkpoint, read in the child: recognised by its content, checked, and written again as safetensors."""
+
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+from torch import Tensor
+
+from adtn.listing import layers_of_state
+from jobs.problems import ProblemError
+from worker.sandbox.archives import GZIP_MAGIC, ZIP_MAGIC
+from worker.sandbox.limits import Budget
+from worker.sandbox.safetensors_file import tensors_of_file
+from worker.sandbox.state import named_tensors
+from worker.sandbox.tensor_checks import check_names, check_tensors, check_total, tied
+from worker.sandbox.tensor_file import write
+from worker.sandbox.tensor_output import outgoing
+from worker.sandbox.torch_file import load_legacy, load_zip
+
+PICKLE_MAGIC = b"\x80"
+# Buffers of batch norm: state, but nothing that training sets or compression counts.
+STATISTICS = {"running_mean", "running_var", "num_batches_tracked"}
+# What people upload instead: the first bytes, and what to do.
+OTHERS = (
+    (b"version https://git-lfs", "a Git LFS pointer; fetch the file itself with `git lfs pull`"),
+    (b"\x89HDF", "an HDF5 file; export the weights as safetensors"),
+    (GZIP_MAGIC, "a gzip file; unpack it first"),
+    (b"<", "an HTML or XML page; the download of the checkpoint failed"),
+    (b"{", "JSON text"),
+    (b"GGUF", "a GGUF file; export the weights as safetensors"),
+)
+
+
+def read_checkpoint(source: BinaryIO, filename: str, output: BinaryIO, budget: Budget) -> Mapping[str, Any]:
+    """Read an untrusted checkpoint, check every tensor and write it as safetensors.
+
+    Args:
+        source: The upload.
+        filename: Its ending is a hint where the content says nothing.
+        output: Receives the checked tensors: own keys and dtypes, tied ones once.
+        budget: Not needed: the limits of the process hold, and the output is no larger than the upload.
+
+    Returns:
+        The JSON of `worker.sandbox.answer.Answer`.
+
+    Raises:
+        ProblemError: The file is refused.
+    """
+    size = source.seek(0, 2)
+    kind, tensors, notes = _open(source, size, filename)
+    aliases = tied(tensors)
+    kept = {key: tensor for key, tensor in tensors.items() if key not in aliases}
+    check_total(kept, size)
+    check_tensors(kept)
+    write(output, [outgoing(key, tensor) for key, tensor in kept.items()])
+    layers = _layers(kept)
+    parameters = sum(tensor.numel() for key, tensor in kept.items() if _is_parameter(key, tensor))
+    summary = {"parameters": parameters, "layers": len(layers), "notes": notes}
+    return {"format": kind, "summary": summary, "layers": layers, "aliases": aliases}
+
+
+def _open(source: BinaryIO, size: int, filename: str) -> tuple[str, dict[str, Tensor], list[str]]:
+    """Format, named tensors and notes of a file, whatever its name says."""
+    source.seek(0)
+    start = source.read(512)
+    source.seek(0)
+    if start.startswith(ZIP_MAGIC):
+        state, notes = named_tensors(load_zip(source, size))
+        return "pytorch", state, notes
+    if start.startswith(PICKLE_MAGIC):
+        state, notes = named_tensors(load_legacy(source, size))
+        return "pytorch", state, notes
+    if start[8:9] == b"{" or filename.lower().endswith(".safetensors"):
+        state = tensors_of_file(source, size)
+        check_names(state)
+        return "safetensors", state, []
+    raise ProblemError("unsupported_format", f"expected a .safetensors, .pt or .pth checkpoint, got {_guess(start)}")
+
+
+def _guess(start: bytes) -> str:
+    """What a file that is no checkpoint seems to be."""
+    if start[257:262] == b"ustar":
+        return "a tar archive: PyTorch's oldest format; load it once and save it again with torch.save"
+    for magic, description in OTHERS:
+        if start.lstrip().lower().startswith(magic.lower()):
+            return description
+    return f"a file that starts with the bytes {start[:8].hex(' ')}"
+
+
+def _layers(tensors: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+    """The layers that might be encoded, with dtype and number of parameters."""
+    return [
+        {**layer.to_json(), "dtype": str(tensors[layer.key].dtype).removeprefix("torch."), "parameters": layer.entries}
+        for layer in layers_of_state(tensors)
+    ]
+
+
+def _is_parameter(key: str, tensor: Tensor) -> bool:
+    """Whether a tensor counts as parameters: floating, and not a running statistic."""
+    return tensor.is_floating_point() and key.rpartition(".")[2] not in STATISTICS

@@ -1,0 +1,79 @@
+"""The child process that opens one untrusted file. Started by `upload.py`, with one JSON argument."""
+
+import errno
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
+
+from jobs.problems import ProblemError
+from worker.sandbox.answer import refusal_of
+from worker.sandbox.confine import confine, cut_network, library_folders
+from worker.sandbox.limits import Budget
+
+Reader = Callable[[BinaryIO, str, BinaryIO, Budget], Mapping[str, Any]]
+
+
+def main(request: Mapping[str, Any]) -> None:
+    """Import the reader, give up what can be given up, read, answer."""
+    cut_network()
+    reader, invalid = _reader(request["purpose"])
+    budget = Budget(**request["budget"])
+    files = request["files"]
+    with os.fdopen(files["source"], "rb") as source, os.fdopen(files["output"], "wb") as output:
+        confine(budget, library_folders())
+        reply = _answer(reader, source, request["filename"], output, budget, invalid)
+    with os.fdopen(files["reply"], "w", encoding="utf-8") as file:
+        json.dump(reply, file)
+
+
+def _reader(purpose: str) -> tuple[Reader, str]:
+    """The reader for a purpose and its code for what cannot be read; torch is only imported for checkpoints."""
+    if purpose == "checkpoint":
+        from worker.sandbox.checkpoint import read_checkpoint
+
+        return read_checkpoint, "checkpoint_invalid"
+    from worker.sandbox.dataset import read_dataset
+
+    return read_dataset, "dataset_invalid"
+
+
+def _answer(
+    reader: Reader, source: BinaryIO, filename: str, output: BinaryIO, budget: Budget, invalid: str
+) -> Mapping[str, Any]:
+    """The reader's answer or refusal. Whatever else is raised was provoked by the file, so the file is refused."""
+    try:
+        answer = reader(source, filename, output, budget)
+        output.flush()
+    except ProblemError as problem:
+        return refusal_of(problem)
+    except MemoryError:
+        return refusal_of(_out_of_memory())
+    except OSError as error:
+        traceback.print_exc()
+        return refusal_of(_problem_of(error, budget, invalid))
+    except Exception as error:
+        traceback.print_exc()
+        if "allocate memory" in str(error):  # how torch says MemoryError
+            return refusal_of(_out_of_memory())
+        return refusal_of(ProblemError(invalid, f"the file cannot be read ({type(error).__name__})"))
+    return {"answer": answer}
+
+
+def _out_of_memory() -> ProblemError:
+    return ProblemError("resource_limit", "reading the file needs more memory than the worker allows")
+
+
+def _problem_of(error: OSError, budget: Budget, invalid: str) -> ProblemError:
+    """What an error of the file system means for the user."""
+    if error.errno == errno.EFBIG:
+        return ProblemError("resource_limit", f"the file expands to more than {budget.output_bytes} bytes")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ProblemError("storage_full", "the worker has no space left to read the file")
+    return ProblemError(invalid, f"the file cannot be read ({type(error).__name__})")
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
