@@ -40,7 +40,7 @@ def cut_network() -> bool:
         Whether the kernel allowed it.
     """
     libc = _libc()
-    return libc.unshare(CLONE_NEWNET) == 0 or libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0
+    return any(libc.unshare(flags) == 0 for flags in (CLONE_NEWNET, CLONE_NEWUSER | CLONE_NEWNET))
 
 
 def confine(budget: Budget, readable: Iterable[Path]) -> None:

@@ -115,4 +115,4 @@ def tied(tensors: Mapping[str, Tensor]) -> dict[str, str]:
 def _is_finite(tensor: Tensor) -> bool:
     """Whether all numbers are finite, a part at a time."""
     flat = tensor.contiguous().reshape(-1)  # shape -> (numbers,)
-    return all(bool(torch.isfinite(part).all()) for part in flat.split(CHUNK))
+    return all(bool(torch.isfinite(part).all()) for part in torch.split(flat, CHUNK))

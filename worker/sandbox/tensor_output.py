@@ -30,6 +30,6 @@ def outgoing(key: str, tensor: Tensor) -> Outgoing:
 
     def chunks() -> Iterator[memoryview]:
         flat = tensor.contiguous().reshape(-1)  # shape -> (numbers,)
-        yield memoryview(flat.view(torch.uint8).numpy())
+        yield flat.view(torch.uint8).numpy().data
 
     return Outgoing(key, NAMES[tensor.dtype], tuple(tensor.shape), chunks)

@@ -1,0 +1,138 @@
+"""Data sets as the training loop takes them: checked uploads, and the digits that come with scikit-learn."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from jobs.problems import ProblemError
+from worker.architectures import Architecture
+
+Normalize = Mapping[str, Sequence[float]]
+DIGITS_TEST_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples and labels of two splits.
+
+    Attributes:
+        train_x: (samples, ...) float32; 8-bit images are scaled to [0, 1].
+        train_y: (samples,) int64.
+        test_x: As train_x.
+        test_y: As train_y.
+        classes: The highest label plus one.
+    """
+
+    train_x: Tensor
+    train_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+    classes: int
+
+
+def load(source: Path | str, normalize: Normalize | None = None) -> Dataset:
+    """Load a data set by name, or from the file that the sandbox wrote.
+
+    Args:
+        source: A name ("digits"), or the path of a checked safetensors file.
+        normalize: {"mean": [..], "std": [..]}: one number, or one a channel. Taken off and divided by after 8-bit
+            images were scaled to [0, 1].
+
+    Raises:
+        ProblemError: `unknown_dataset`; `dataset_mismatch` if mean and std are of another length than there are
+            channels.
+    """
+    if source in NAMED:
+        dataset = NAMED[str(source)]()
+    elif Path(source).is_file():
+        dataset = _from_file(Path(source))
+    else:
+        raise ProblemError("unknown_dataset", f"expected one of {', '.join(NAMED)}, got {str(source)[:80]!r}")
+    return dataset if normalize is None else _normalized(dataset, normalize)
+
+
+def fitted(dataset: Dataset, architecture: Architecture) -> Dataset:
+    """The data set with samples in the shape that the model takes.
+
+    Args:
+        dataset: Images without a channel dimension get one if the model has a single channel.
+        architecture: Says the shape and the number of classes.
+
+    Raises:
+        ProblemError: `dataset_mismatch` or `labels_out_of_range`.
+    """
+    shape, expected = tuple(dataset.train_x.shape[1:]), architecture.input_shape
+    if shape != expected and (1, *shape) != expected:
+        raise ProblemError(
+            "dataset_mismatch", f"{architecture.name} expects samples of shape {expected}, got samples of shape {shape}"
+        )
+    for name, labels in (("train_y", dataset.train_y), ("test_y", dataset.test_y)):
+        highest = int(labels.max())
+        if highest >= architecture.classes:
+            raise ProblemError(
+                "labels_out_of_range",
+                f"{name}: expected labels from 0 to {architecture.classes - 1}, for {architecture.name} has "
+                f"{architecture.classes} classes, got {highest}",
+            )
+    if shape == expected:
+        return dataset
+    return replace(dataset, train_x=dataset.train_x.unsqueeze(1), test_x=dataset.test_x.unsqueeze(1))  # (N, 1, H, W)
+
+
+@lru_cache(maxsize=1)
+def digits() -> Dataset:
+    """The 1,797 handwritten digits of scikit-learn, 8 x 8 pixels of 0 to 16, scaled to [0, 1].
+
+    Returns:
+        Samples (N, 1, 8, 8), every digit's share the same in both splits; always the same split. Not to be changed in
+        place.
+    """
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    images, labels = load_digits(return_X_y=True)
+    parts = train_test_split(images, labels, test_size=DIGITS_TEST_SHARE, stratify=labels, random_state=0)
+    train_x, test_x = (torch.from_numpy(part).float().reshape(-1, 1, 8, 8) / 16 for part in parts[:2])  # from (N, 64)
+    train_y, test_y = (torch.from_numpy(part).long() for part in parts[2:])
+    return Dataset(train_x, train_y, test_x, test_y, classes=10)
+
+
+NAMED = {"digits": digits}
+
+
+def _from_file(path: Path) -> Dataset:
+    """A data set that the sandbox wrote."""
+    arrays = load_file(path)
+    train_x, test_x = _scaled(arrays.pop("train_x")), _scaled(arrays.pop("test_x"))
+    train_y, test_y = arrays["train_y"], arrays["test_y"]
+    return Dataset(train_x, train_y, test_x, test_y, 1 + int(max(train_y.max(), test_y.max())))
+
+
+def _scaled(x: Tensor) -> Tensor:
+    """8-bit images as float32 in [0, 1]; float32 as it is."""
+    return x.float().div_(255) if x.dtype == torch.uint8 else x
+
+
+def _normalized(dataset: Dataset, normalize: Normalize) -> Dataset:
+    """(x - mean) / std, for each channel by its own or for all by one."""
+    shape = tuple(dataset.train_x.shape[1:])
+    # Images without a channel dimension have one channel; flat samples have as many as numbers.
+    channels = 1 if len(shape) == 2 else shape[0]
+    mean, std = (torch.tensor(normalize[key], dtype=torch.float32) for key in ("mean", "std"))
+    for key, values in (("mean", mean), ("std", std)):
+        if values.shape not in ((1,), (channels,)):
+            raise ProblemError(
+                "dataset_mismatch",
+                f"normalize.{key}: expected 1 number or {channels}, one a channel of the samples' shape {shape}, "
+                f"got {values.numel()}",
+            )
+    if not (std > 0).all():
+        raise ProblemError("dataset_mismatch", "normalize.std: expected numbers above 0")
+    if len(shape) != 2:
+        mean, std = (values.reshape(-1, *[1] * (len(shape) - 1)) for values in (mean, std))  # (channels, 1, ...)
+    return replace(dataset, train_x=(dataset.train_x - mean) / std, test_x=(dataset.test_x - mean) / std)
