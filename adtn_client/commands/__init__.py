@@ -1,0 +1,1 @@
+"""The verbs of the command `adtn`, one file each."""

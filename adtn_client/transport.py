@@ -1,0 +1,141 @@
+"""Sending requests: addresses, the key, retries, and errors as exceptions. Everything else goes through here."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from adtn_client.errors import ConnectionFailed
+from adtn_client.problems import error_of
+from adtn_client.retries import RETRIED_STATUSES, Retry
+
+IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+
+
+class Transport:
+    """One connection pool to one server.
+
+    Args:
+        base_url: Where the server is, such as `http://127.0.0.1:8000`.
+        api_key: Sent as a bearer token; None sends none.
+        timeout_s: Seconds that connecting, and each wait for bytes, may take.
+        retry: When to try again.
+        http_transport: Sends the requests in place of the network, for tests.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None,
+        timeout_s: float,
+        retry: Retry,
+        http_transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        self.timeout_s = timeout_s
+        self.retry = retry
+        headers = {"Accept": "application/json", "User-Agent": "adtn-client"}
+        if api_key:
+            headers["Authorization"] = f"Bearer {api_key}"
+        self._http = httpx.Client(
+            base_url=self.base_url, headers=headers, timeout=timeout_s, transport=http_transport, follow_redirects=False
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        params: Mapping[str, str | int] | None = None,
+        headers: Mapping[str, str] | None = None,
+        wait_s: float = 0.0,
+        idempotent: bool = False,
+    ) -> httpx.Response:
+        """Send a request, again if that is safe and may help, and return the successful answer with its body.
+
+        Args:
+            method: GET, POST, ...
+            path: Below the base URL.
+            json: The body.
+            params: The query.
+            headers: Beside those of every request.
+            wait_s: Seconds that the server was asked to wait before it answers.
+            idempotent: Sending the request twice does the same as sending it once, although its method is POST.
+
+        Raises:
+            ConnectionFailed: No answer came.
+            ProblemError: The server refused.
+            UnexpectedAnswer: The answer is not of this API.
+        """
+        request = self._http.build_request(
+            method, path, json=json, params=params, headers=headers, timeout=self.timeout_s + wait_s
+        )
+        answer = self._send(request, idempotent or method in IDEMPOTENT_METHODS, stream=False)
+        if not answer.is_success and answer.status_code != httpx.codes.NOT_MODIFIED:
+            raise error_of(answer)
+        return answer
+
+    @contextmanager
+    def stream(
+        self, path: str, *, headers: Mapping[str, str], params: Mapping[str, str | int] | None = None
+    ) -> Iterator[httpx.Response]:
+        """GET an answer whose body is read in pieces. Only the start is tried again, not a body that breaks off.
+
+        Raises:
+            ConnectionFailed: No answer came.
+            ProblemError: The server refused.
+            UnexpectedAnswer: The answer is not of this API.
+        """
+        request = self._http.build_request("GET", path, headers=headers, params=params)
+        answer = self._send(request, idempotent=True, stream=True)
+        try:
+            if not answer.is_success:
+                answer.read()
+                raise error_of(answer)
+            yield answer
+        finally:
+            answer.close()
+
+    def send_once(self, method: str, path: str, **content: Any) -> httpx.Response:
+        """Send a request whose body can be produced only once.
+
+        Raises:
+            ConnectionFailed: No answer came.
+            ProblemError: The server refused.
+            UnexpectedAnswer: The answer is not of this API.
+        """
+        try:
+            answer = self._http.request(method, path, **content)
+        except httpx.TransportError as error:
+            raise self._failure(error) from error
+        if not answer.is_success:
+            raise error_of(answer)
+        return answer
+
+    def _send(self, request: httpx.Request, idempotent: bool, *, stream: bool) -> httpx.Response:
+        for attempt in range(1, self.retry.attempts + 1):
+            answer = None
+            try:
+                answer = self._http.send(request, stream=stream)
+                if not (idempotent and answer.status_code in RETRIED_STATUSES) or attempt == self.retry.attempts:
+                    return answer
+                answer.close()
+            except httpx.TransportError as error:
+                # A connection that was never made has carried nothing, so even a POST may try again.
+                safe = idempotent or isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                if not safe or attempt == self.retry.attempts:
+                    raise self._failure(error) from error
+            time.sleep(self.retry.pause_s(attempt, answer))
+        raise AssertionError("the last attempt returns or raises")
+
+    def _failure(self, error: httpx.TransportError) -> ConnectionFailed:
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            return ConnectionFailed(f"no server can be reached at {self.base_url} ({error})")
+        return ConnectionFailed(f"the connection to {self.base_url} broke ({str(error) or type(error).__name__})")
