@@ -5,7 +5,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from adtn_client.commands import decode, exit_codes, inspect, output, run, up
+from adtn_client.commands import compress, decode, exit_codes, inspect, jobs, output, run, up
 from adtn_client.errors import ClientError
 
 
@@ -30,11 +30,15 @@ class Group(TyperGroup):
 app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     help=f"Compress trained PyTorch models with deep tensor networks.\n\nExit codes: {exit_codes.__doc__}",
 )
 app.command()(up.up)
 app.command()(run.serve)
 app.command()(run.worker)
+app.command()(compress.compress)
+for verb in (jobs.status, jobs.events, jobs.cancel, jobs.download, jobs.report):
+    app.command()(verb)
 app.command()(inspect.inspect)
 app.command()(decode.decode)

@@ -3,14 +3,20 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
+from pydantic import BaseModel, ValidationError
 
-from adtn_client.errors import ConnectionFailed
+from adtn_client.errors import ConnectionFailed, UnexpectedAnswer
 from adtn_client.problems import error_of
 from adtn_client.retries import RETRIED_STATUSES, Retry
+from jobs.schemas.common import Page
 
+PAGE_SIZE = 100
+
+Item = TypeVar("Item", bound=BaseModel)
+Answer = TypeVar("Answer", bound=BaseModel)
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 
 
@@ -103,7 +109,19 @@ class Transport:
         finally:
             answer.close()
 
-    def send_once(self, method: str, path: str, **content: Any) -> httpx.Response:
+    def pages(
+        self, path: str, page_type: type[Page[Item]], params: Mapping[str, str | int] | None = None
+    ) -> Iterator[Item]:
+        """Every object of a list, fetched page by page as they are asked for."""
+        query: dict[str, str | int] = {**(params or {}), "limit": PAGE_SIZE}
+        while True:
+            page = read_as(page_type, self.request("GET", path, params=query))
+            yield from page.data
+            if not page.has_more or not page.data:
+                return
+            query["after"] = str(page.data[-1].model_dump()["id"])
+
+    def send_once(self, method: str, path: str, *, wait_s: float = 0.0, **content: Any) -> httpx.Response:
         """Send a request whose body can be produced only once.
 
         Raises:
@@ -112,7 +130,8 @@ class Transport:
             UnexpectedAnswer: The answer is not of this API.
         """
         try:
-            answer = self._http.request(method, path, **content)
+            timeout = httpx.Timeout(self.timeout_s, read=self.timeout_s + wait_s)
+            answer = self._http.request(method, path, timeout=timeout, **content)
         except httpx.TransportError as error:
             raise self._failure(error) from error
         if not answer.is_success:
@@ -139,3 +158,19 @@ class Transport:
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
             return ConnectionFailed(f"no server can be reached at {self.base_url} ({error})")
         return ConnectionFailed(f"the connection to {self.base_url} broke ({str(error) or type(error).__name__})")
+
+
+def read_as(kind: type[Answer], answer: httpx.Response) -> Answer:
+    """The body of a successful answer.
+
+    Raises:
+        UnexpectedAnswer: It is something else.
+    """
+    try:
+        return kind.model_validate_json(answer.content)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, fault["loc"])) or "the body"
+        raise UnexpectedAnswer(
+            f"{answer.request.url.path}: {where}: {fault['msg']}; is this an adtn server?"
+        ) from error

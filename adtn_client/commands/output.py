@@ -3,6 +3,7 @@
 import sys
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -65,3 +66,8 @@ def size(number: int) -> str:
 def shape(dims: object) -> str:
     """A shape for people, such as 120 x 400."""
     return " x ".join(str(dim) for dim in dims) if isinstance(dims, list | tuple) and dims else "scalar"
+
+
+def markup_free(text: str) -> str:
+    """Text that rich shows as it is."""
+    return escape(printable(text))

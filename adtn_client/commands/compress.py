@@ -1,0 +1,83 @@
+"""`adtn compress CHECKPOINT`: the whole way in one command."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adtn_client.commands import job_settings, output, server
+from adtn_client.commands.progress import display
+from adtn_client.commands.report_view import show_report
+from adtn_client.commands.submit import Request, compress_and_wait, submit
+
+
+def compress(  # noqa: PLR0913 - each is an option of the command line
+    checkpoint: Annotated[str, typer.Argument(help="A .safetensors, .pt or .pth file, or the id of an uploaded one.")],
+    arch: Annotated[
+        str | None, typer.Option(help="Architecture by name; without one, weights are only fitted.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="A data set: a file, the id of one, or a name.")] = None,
+    layers: Annotated[str | None, typer.Option(help='Names or globs with commas between them, or "auto".')] = None,
+    target: Annotated[
+        str | None, typer.Option(help="parameters=N or ratio=X, of the encoded layers together; N alone is parameters.")
+    ] = None,
+    depth: Annotated[str | None, typer.Option(help='TN layers of each structure, or "auto".')] = None,
+    gate_sites: Annotated[str | None, typer.Option(help='Sites that a gate acts on, or "auto".')] = None,
+    activation: Annotated[
+        str | None, typer.Option(help="Between TN layers: relu, leaky_relu, tanh, gelu, none.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of fine-tuning.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate of fine-tuning.")] = None,
+    gate_lr: Annotated[str | None, typer.Option(help='Learning rate of the gates in fine-tuning, or "auto".')] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Batch size of fine-tuning.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the fit.")] = None,
+    fit_lr: Annotated[float | None, typer.Option(help="Learning rate of the fit.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Makes a job repeatable.")] = None,
+    exports: Annotated[str | None, typer.Option(help="What to make, with commas: adtn,dense.")] = None,
+    name: Annotated[str | None, typer.Option(help="Names the job.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the artifacts; made if missing.", file_okay=False)] = Path(
+        "compressed"
+    ),
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Do not wait: print the job's id and let it run on the server.")
+    ] = False,
+    url: server.Url = server.DEFAULT_URL,
+    api_key: server.ApiKey = None,
+) -> None:
+    """Upload a checkpoint, compress it, download the artifacts and print the report.
+
+    What is not given has the server's default. Ctrl-C cancels the job on the server too, unless it was started with
+    --detach.
+    """
+    settings = job_settings.without_unset(
+        {
+            "architecture": arch,
+            "compression": {
+                "layers": job_settings.layers(layers),
+                "structure": {
+                    "depth": job_settings.number_or_auto("--depth", depth),
+                    "gate_sites": job_settings.number_or_auto("--gate-sites", gate_sites),
+                    "activation": activation,
+                },
+                "target": job_settings.target(target),
+            },
+            "fit": {"steps": steps, "learning_rate": fit_lr},
+            "fine_tune": {
+                "epochs": epochs,
+                "learning_rate": lr,
+                "gate_learning_rate": job_settings.number_or_auto("--gate-lr", gate_lr),
+                "batch_size": batch_size,
+            },
+            "exports": job_settings.layers(exports),
+            "seed": seed,
+            "name": name,
+        }
+    )
+    request = Request(checkpoint, data, settings, out)
+    with server.connect(url, api_key) as client:
+        if detach:
+            with display() as shown:
+                job = submit(client, request, shown)
+            output.result(job.id)
+        else:
+            show_report(compress_and_wait(client, request).report or {})

@@ -1,0 +1,65 @@
+"""From the words of the command line to the settings of a job."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from adtn_client.errors import LocalError
+
+TARGETS = ("parameters", "ratio", "max_accuracy_drop")
+
+
+def without_unset(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop what was not asked for, at every depth, so that the server's defaults hold."""
+    kept: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = without_unset(value) if isinstance(value, Mapping) else value
+        if inner is not None and inner != {}:
+            kept[name] = inner
+    return kept
+
+
+def target(text: str | None) -> dict[str, Any] | None:
+    """Read `parameters=1250`, `ratio=60`, or a bare number, which counts parameters.
+
+    Raises:
+        LocalError: It is none of these.
+    """
+    if text is None:
+        return None
+    name, _, value = text.rpartition("=")
+    name = name.strip() or "parameters"
+    if name not in TARGETS:
+        raise LocalError(f"--target: expected one of {', '.join(TARGETS)}, got {name!r}")
+    return {name: number("--target", value)}
+
+
+def layers(text: str | None) -> list[str] | str | None:
+    """Read a list with commas of names or globs, or `auto`."""
+    if text is None or text == "auto":
+        return text
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def number_or_auto(option: str, text: str | None) -> float | int | str | None:
+    """Read a number, or `auto`.
+
+    Raises:
+        LocalError: It is neither.
+    """
+    return text if text is None or text == "auto" else number(option, text)
+
+
+def number(option: str, text: str) -> float | int:
+    """Read a number as JSON has it, whole or not.
+
+    Raises:
+        LocalError: It is no number.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise LocalError(f"{option}: expected a number, got {text!r}")
+    return value
