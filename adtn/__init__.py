@@ -4,7 +4,10 @@ The names below are imported on first use, so `import adtn.structure` and `impor
 """
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+__version__: str  # of the installed package
 
 if TYPE_CHECKING:
     from adtn.compression import EncodedLayer as EncodedLayer
@@ -81,6 +84,8 @@ __all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("adtn")
     if name not in _HOME:
         raise AttributeError(f"module 'adtn' has no attribute {name!r}")
     value = getattr(import_module(f"adtn.{_HOME[name]}"), name)

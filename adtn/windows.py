@@ -100,7 +100,8 @@ def _sweep(gates: Sequence[GateShape], first: int, dims: Sequence[int], current:
     for group, following in zip(groups, [*groups[1:], None], strict=True):
         yield from _rotate(current, front, group.start)
         before = tuple(current[group.start : group.stop])
-        current[group.start : group.stop] = dims[group.start : group.stop]
+        for start, stop in (gates[i].span for i in group.gates):
+            current[start:stop] = dims[start:stop]
         after = tuple(current[group.start : group.stop])
         overlaps = following is not None and group.start <= following.start < group.stop
         front = following.start if following is not None and overlaps else group.stop
