@@ -5,7 +5,8 @@ Worker and service raise the same exception. The service renders it as an RFC 94
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 # code: (HTTP status, title)
 PROBLEMS: dict[str, tuple[int, str]] = {
@@ -15,6 +16,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "method_not_allowed": (405, "The method is not allowed here"),
     "not_acceptable": (406, "No such representation"),
     "file_in_use": (409, "A job uses this file"),
+    "file_not_ready": (409, "The file is still being inspected"),
     "job_not_finished": (409, "The job has not finished"),
     "job_finished": (409, "The job has already finished"),
     "job_not_retryable": (409, "Only failed and cancelled jobs can be retried"),
@@ -46,10 +48,12 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "nothing_to_compress": (422, "No layer would get smaller"),
     "resource_limit": (422, "The file needs more than the worker allows"),
     "out_of_memory": (422, "The job needs more memory than the worker has"),
+    "time_limit": (422, "The job takes longer than the worker allows"),
     "training_diverged": (422, "The loss is no longer finite"),
     "verification_failed": (500, "An artifact does not reproduce the reported result"),
     "worker_lost": (500, "The worker was lost"),
     "internal_error": (500, "An unexpected error"),
+    "not_ready": (503, "The service cannot work at the moment"),
     "queue_unavailable": (503, "The queue cannot be reached"),
     "storage_full": (507, "The storage is full"),
 }
@@ -79,3 +83,14 @@ class ProblemError(Exception):
     def __post_init__(self) -> None:
         super().__init__(self.detail)
         self.status, self.title = PROBLEMS[self.code]
+
+    def to_json(self) -> dict[str, Any]:
+        """The problem as it is stored and sent, but for what only a request knows (`instance`, `request_id`)."""
+        return {
+            "type": f"urn:adtn:problem:{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+            "errors": [asdict(fault) for fault in self.errors],
+        }

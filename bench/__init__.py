@@ -1,0 +1,1 @@
+"""Benchmarks: each checks its own result before it reports a time, and stores every run."""

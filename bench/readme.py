@@ -1,0 +1,55 @@
+"""Writes the tables of README.md from the stored results, so that no figure there is typed by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bench.record import RESULTS
+
+README = Path(__file__).parent.parent / "README.md"
+BEGIN, END = "<!-- results: lenet5-mnist -->", "<!-- end of results -->"
+
+
+def table(result: dict[str, Any]) -> str:
+    """The table of LeNet-5 on MNIST: one row a target, the median over the seeds, the spread in brackets."""
+    header = (
+        "| encoded parameters | compression ratio (encoded layers) | accuracy before | after fit | after fine-tuning "
+        "| bytes on disk: checkpoint → ADTN file | seconds (whole job) |"
+    )
+    rows = [header, "|---|---|---|---|---|---|---|"]
+    for row in result["rows"]:
+        rows.append(
+            f"| 60,480 → {row['parameters']:,} (target {row['target']:,}) | {row['ratio']:.1f} "
+            f"| {percent(row['baseline'])} | {percent(row['after_fit'])} | **{percent(row['final'])}** "
+            f"| {row['bytes']['checkpoint']:,} → {row['bytes']['adtn']:,} | {spread(row['seconds'], '{:.0f}')} |"
+        )
+    where = result["provenance"]
+    machine = where["machine"]
+    note = (
+        f"Median of {len(result['provenance']['seeds'])} seeds (lowest to highest). "
+        f"`{where['command']}` at {where['commit']}, {machine['cores']} cores of {machine['processor']}, "
+        f"torch {machine['torch']}; every run is in `bench/results/lenet5_mnist.json`."
+    )
+    return "\n".join([*rows, "", note])
+
+
+def percent(figures: dict[str, Any]) -> str:
+    """Accuracies as percentages."""
+    return spread(
+        {**figures, "runs": [100 * run for run in figures["runs"]], "median": 100 * figures["median"]}, "{:.2f}"
+    )
+
+
+def spread(figures: dict[str, Any], form: str) -> str:
+    """A median with the lowest and highest run."""
+    low, high = min(figures["runs"]), max(figures["runs"])
+    return f"{form.format(figures['median'])} ({form.format(low)} to {form.format(high)})"
+
+
+def write() -> None:
+    """Put the tables into README.md."""
+    result = json.loads((RESULTS / "lenet5_mnist.json").read_text())
+    text = README.read_text()
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    README.write_text(f"{before}{BEGIN}\n{table(result)}\n{END}{after}")

@@ -1,0 +1,42 @@
+"""From a job's settings to its plan: the same rules in the service, which refuses, and in the worker, which encodes.
+
+Only the parts of `adtn` that load no torch are imported here.
+"""
+
+from collections.abc import Sequence
+
+from adtn.errors import PlanError, StructureError
+from adtn.plan import Layer, Plan, StructureChoice, Target, make_plan
+from jobs.problems import ProblemError
+from jobs.schemas.settings import CompressionSettings
+
+
+def plan_of(settings: CompressionSettings, layers: Sequence[Layer]) -> Plan:
+    """The plan that settings ask for.
+
+    Args:
+        settings: Layers, structure and target.
+        layers: All that the checkpoint has.
+
+    Raises:
+        ProblemError: layer_not_found, layer_not_eligible, target_unreachable, nothing_to_compress, or
+            validation_failed for a structure that cannot be built.
+    """
+    structure = settings.structure
+    choice = StructureChoice(
+        depth=None if structure.depth == "auto" else structure.depth,
+        gate_sites=None if structure.gate_sites == "auto" else structure.gate_sites,
+        activation=structure.activation,
+    )
+    target = settings.target
+    try:
+        return make_plan(
+            layers,
+            None if settings.layers == "auto" else settings.layers,
+            choice,
+            Target(parameters=target.parameters, ratio=target.ratio) if target else None,
+        )
+    except PlanError as error:
+        raise ProblemError(error.code, str(error)) from error
+    except StructureError as error:
+        raise ProblemError("validation_failed", str(error)) from error

@@ -1,0 +1,1 @@
+"""What several areas of the suite share: a running stack, a user's model, calls of the API."""

@@ -1,0 +1,44 @@
+"""Inspection of an upload: the sandbox reads it, and only what it wrote is kept for jobs."""
+
+import logging
+import tempfile
+from pathlib import Path
+
+from jobs import files, records
+from jobs.problems import ProblemError
+from jobs.publishing import try_publish_job
+from worker.resources import Resources
+from worker.sandbox import Limits, read_upload
+
+log = logging.getLogger(__name__)
+
+
+def inspect_file(file_id: str, resources: Resources) -> None:
+    """Read an upload in the sandbox and mark it ready or rejected; end quietly if that was done before."""
+    file = files.load_for_worker(resources.db, file_id)
+    if file is None:
+        log.info("file %s: nothing to do", file_id)
+        return
+    with tempfile.TemporaryDirectory(prefix=f"{file_id}-") as name:
+        folder = Path(name)
+        source, out = folder / "upload", folder / "checked"
+        out.mkdir()
+        resources.store.get_to_file(file.upload_key, source)
+        try:
+            inspection = read_upload(source, file.purpose, file.filename, out, Limits())
+        except ProblemError as problem:
+            files.mark_rejected(resources.db, file_id, problem)
+            return
+        checked_key = f"files/{file_id}/checked.safetensors"
+        resources.store.put_file(checked_key, inspection.tensors)
+        files.mark_ready(
+            resources.db,
+            file_id,
+            format=inspection.format,
+            summary=inspection.summary,
+            layers=inspection.layers,
+            aliases=inspection.aliases,
+            checked_key=checked_key,
+        )
+    for job_id in records.waiting_for(resources.db, file_id):
+        try_publish_job(resources.db, resources.app, job_id)

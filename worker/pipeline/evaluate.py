@@ -1,0 +1,56 @@
+"""Stage `evaluate`: the accuracy of exactly the numbers that will be exported."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from adtn.encoding import encoded
+from worker import architectures
+from worker.datasets import Dataset
+from worker.evaluation import top1
+
+
+def restore_dtypes(model: nn.Module, original: dict[str, Tensor]) -> None:
+    """Move `model` to the CPU and give every tensor the dtype that it has in the checkpoint.
+
+    Done once, after the last training step: from here on the model holds what is exported.
+    """
+    model.cpu()
+    for key, adtn in encoded(model).items():
+        adtn.dtype = original[key].dtype
+    for key, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if key in original:
+            tensor.data = tensor.data.to(original[key].dtype)
+
+
+@torch.no_grad()
+def dense_state(model: nn.Module, original: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The compressed model's state dict with the keys of `original`, every encoded weight decoded once."""
+    kept = model.state_dict()
+    decoded = {key: adtn() for key, adtn in encoded(model).items()}
+    canonical = {id(tensor): key for key, tensor in original.items() if key in decoded}
+    return {
+        key: decoded[canonical[id(tensor)]] if id(tensor) in canonical else kept[key]
+        for key, tensor in original.items()
+    }
+
+
+def accuracy_of_state(
+    architecture: str,
+    state: dict[str, Tensor],
+    dataset: Dataset,
+    device: torch.device,
+    on_batch: Callable[[float], None] | None = None,
+) -> float:
+    """Build the architecture from a dense state dict and measure it on the test split.
+
+    Args:
+        architecture: A name that `worker.architectures` knows.
+        state: Original keys and shapes.
+        dataset: Shaped for the architecture.
+        device: Where to compute.
+        on_batch: Called with the share of the samples done.
+    """
+    model = architectures.build(architecture, state, tuple(dataset.test_x.shape[1:])).model.to(device)
+    return top1(model, dataset.test_x, dataset.test_y, on_batch)

@@ -1,0 +1,100 @@
+"""Stage `fit`: one ADTN for each weight of the plan. A fit that was made before, by this job or another, is reused."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import adtn
+from adtn.fitting import FitOptions
+from adtn.module import ADTN
+from adtn.plan import Plan
+from adtn.structure import Structure
+from jobs.store import Store
+
+# Part of every fingerprint: raise it when the same inputs would be fitted to other numbers.
+FIT_VERSION = 1
+
+
+def fit(
+    plan: Plan,
+    state: dict[str, Tensor],
+    options: FitOptions,
+    store: Store,
+    folder: Path,
+    on_step: Callable[[float, str], None],
+) -> dict[str, ADTN]:
+    """Fit every weight of `plan`.
+
+    Args:
+        plan: The weights to encode, with their structures.
+        state: The model's weights by key, on the device that fits.
+        options: Steps, learning rate and seed.
+        store: Where fits are kept, each as soon as it is made, so that a later attempt resumes after it.
+        folder: A place for temporary files.
+        on_step: Called with the share done, 0 to 1, and a message.
+
+    Returns:
+        The ADTN of each key.
+    """
+    fitted: dict[str, ADTN] = {}
+    for number, entry in enumerate(plan.entries):
+        weight = state[entry.layer.key]
+        key = f"fits/{fingerprint(weight, entry.structure, options)}.safetensors"
+
+        def report(step: int, steps: int, error: float, number: int = number, name: str = entry.layer.name) -> None:
+            on_step((number + step / steps) / len(plan.entries), f"fitting {name}, relative error {error:.3f}")
+
+        found = stored_fit(key, weight, entry.structure, store, folder)
+        if found is None:
+            found = adtn.fit(weight, entry.structure, options, on_step=report)
+            keep_fit(found, key, store, folder)
+        fitted[entry.layer.key] = found
+    return fitted
+
+
+def fingerprint(weight: Tensor, structure: Structure, options: FitOptions) -> str:
+    """A digest of all that a fit depends on: two fits with the same one have the same gates on the same device."""
+    parts = {
+        "version": FIT_VERSION,
+        "adtn": adtn.__version__,
+        "torch": torch.__version__,
+        "device": weight.device.type,
+        "shape": list(weight.shape),
+        "dtype": str(weight.dtype),
+        "structure": structure.to_json(),
+        "options": vars(options),
+    }
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
+    digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def stored_fit(key: str, weight: Tensor, structure: Structure, store: Store, folder: Path) -> ADTN | None:
+    """The fit that is kept under `key`, if there is one."""
+    path = folder / "fit.safetensors"
+    if not store.get_to_file(key, path, missing_ok=True):
+        return None
+    kept = load_file(path, device=str(weight.device))
+    found = ADTN(tuple(weight.shape), structure, dtype=weight.dtype).to(weight.device)
+    with torch.no_grad():
+        found.gates.copy_(kept["gates"])
+    found.relative_error = float(kept["relative_error"])
+    return found
+
+
+def keep_fit(found: ADTN, key: str, store: Store, folder: Path) -> None:
+    """Keep a fit under `key`."""
+    path = folder / "fit.safetensors"
+    save_file(
+        {
+            "gates": found.gates.detach().cpu(),
+            "relative_error": torch.tensor(found.relative_error, dtype=torch.float64),
+        },
+        path,
+    )
+    store.put_file(key, path)

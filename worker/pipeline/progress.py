@@ -1,0 +1,70 @@
+"""How far a job is: stages with their share of the whole, an estimate of what remains, and the place to stop."""
+
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from jobs.leases import Progress
+from jobs.states import Stage
+
+# The share of a job's time that a stage usually takes; only the progress bar and the estimate of the end depend on it.
+SHARES: dict[Stage, float] = {
+    "inspect": 0.05,
+    "plan": 0.01,
+    "fit": 0.20,
+    "fine_tune": 0.55,
+    "evaluate": 0.05,
+    "export": 0.02,
+    "verify": 0.12,
+}
+
+Kind = Literal["stage", "step"]
+
+
+class ProgressReporter:
+    """Turns steps of stages into progress of the job.
+
+    Args:
+        publish: Receives each progress that is worth writing and whether a new stage began with it.
+        check: Called at every step; raises when the job should not go on.
+        interval_s: Least time between two progresses of one stage.
+    """
+
+    def __init__(
+        self, publish: Callable[[Progress, Kind], None], check: Callable[[], None], *, interval_s: float = 0.5
+    ) -> None:
+        self._publish = publish
+        self._check = check
+        self._interval_s = interval_s
+        self._started = time.monotonic()
+        self._last = 0.0
+        self._stage: Stage = "inspect"
+
+    def stage(self, stage: Stage, message: str) -> None:
+        """Begin a stage."""
+        self._check()
+        self._stage = stage
+        self._send(0.0, message, "stage")
+
+    def step(self, fraction: float, message: str) -> None:
+        """Tell how much of the stage is done, 0 to 1, and stop here if the job should not go on."""
+        self._check()
+        if time.monotonic() - self._last >= self._interval_s:
+            self._send(fraction, message, "step")
+
+    def _send(self, stage_fraction: float, message: str, kind: Kind) -> None:
+        stages = list(SHARES)
+        before = sum(SHARES[stage] for stage in stages[: stages.index(self._stage)])
+        fraction = before + SHARES[self._stage] * stage_fraction
+        elapsed = time.monotonic() - self._started
+        self._last = time.monotonic()
+        self._publish(
+            Progress(
+                stage=self._stage,
+                stage_fraction=round(stage_fraction, 4),
+                fraction=round(fraction, 4),
+                eta_seconds=round(elapsed * (1 - fraction) / fraction, 1) if fraction > 0.02 else None,
+                message=message,
+            ),
+            kind,
+        )

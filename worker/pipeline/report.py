@@ -1,0 +1,147 @@
+"""The report: every count is of numbers in the written files, every accuracy was measured by this job."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+import adtn
+from adtn.module import ADTN
+from adtn.plan import Plan, PlanEntry
+from adtn.structure import Structure
+from jobs.records import JobRecord
+from worker.pipeline.export import Artifact
+
+
+@dataclass
+class Measurements:
+    """What the stages measured.
+
+    Attributes:
+        baseline: Test accuracy of the checkpoint, or None without data.
+        after_fit: The same after the fit, before fine-tuning.
+        final: The same of the exported numbers.
+        samples: How many inputs the test split has.
+        latency_ms: Milliseconds a forward pass, and of one decoding; None without a model.
+        seconds: Seconds by stage.
+    """
+
+    baseline: float | None = None
+    after_fit: float | None = None
+    final: float | None = None
+    samples: int | None = None
+    latency_ms: dict[str, float | int] | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def build_report(
+    job: JobRecord,
+    plan: Plan,
+    fitted: Mapping[str, ADTN],
+    original: Mapping[str, Tensor],
+    artifacts: Sequence[Artifact],
+    measured: Measurements,
+    details: Mapping[str, object],
+) -> dict[str, object]:
+    """Everything that a user should know about the job, as JSON values; `verified` is added by the stage of that name.
+
+    Args:
+        job: The job.
+        plan: What was encoded and what was skipped.
+        fitted: The ADTNs by key.
+        original: The checkpoint's state dict.
+        artifacts: The files that hold the model.
+        measured: Accuracies and times.
+        details: The device, and how the architecture was read off the checkpoint.
+    """
+    parameters = count_parameters(original)
+    compressed = parameters - plan.original + plan.parameters
+    settings = job.settings.model_dump(mode="json")
+    return {
+        "accuracy": accuracy_section(measured),
+        "accuracy_unverified": measured.final is None,
+        "parameters": {
+            "original": parameters,
+            "compressed": compressed,
+            "ratio": round(parameters / compressed, 2),
+            "encoded": {
+                "original": plan.original,
+                "compressed": plan.parameters,
+                "ratio": round(plan.original / plan.parameters, 2),
+            },
+            "layers": [layer_row(entry, fitted[entry.layer.key]) for entry in plan.entries],
+            "skipped": [{"name": skipped.layer.name, "reason": skipped.reason} for skipped in plan.skipped],
+        },
+        "bytes": {
+            "checkpoint": job.checkpoint.bytes,
+            "artifacts": {artifact.name: artifact.bytes for artifact in artifacts},
+        },
+        "latency_ms": measured.latency_ms,
+        "seconds": {stage: round(seconds, 3) for stage, seconds in measured.seconds.items()},
+        "settings": settings,
+        "seed": job.settings.seed,
+        "fingerprint": f"sha256:{fingerprint(job, settings)}",
+        "environment": {"torch": torch.__version__, "adtn": adtn.__version__, **details},
+    }
+
+
+def accuracy_section(measured: Measurements) -> dict[str, object] | None:
+    """The report's `accuracy`, or None where nothing could be measured."""
+    if measured.final is None:
+        return None
+    return {
+        "metric": "top1",
+        "baseline": measured.baseline,
+        "after_fit": measured.after_fit,
+        "final": measured.final,
+        "samples": measured.samples,
+    }
+
+
+def layer_row(entry: PlanEntry, fitted: ADTN) -> dict[str, object]:
+    """One encoded layer."""
+    return {
+        "name": entry.layer.name,
+        "kind": entry.layer.kind,
+        "shape": list(entry.layer.shape),
+        "original": entry.original,
+        "compressed": fitted.gates.numel(),
+        "relative_error": round(fitted.relative_error or 0.0, 6),
+        "structure": summarise(entry.structure),
+    }
+
+
+def summarise(structure: Structure) -> dict[str, object]:
+    """A structure in four words; the ADTN file holds it whole."""
+    return {
+        "sites": structure.sites,
+        "depth": structure.depth,
+        "gate_sites": structure.gate_sites,
+        "activation": structure.activation,
+    }
+
+
+def count_parameters(state: Mapping[str, Tensor]) -> int:
+    """Parameters of a checkpoint: floating tensors, tied ones once, without batch norm's running statistics."""
+    own = {id(tensor): tensor for key, tensor in state.items() if is_parameter(key, tensor)}
+    return sum(tensor.numel() for tensor in own.values())
+
+
+def is_parameter(key: str, tensor: Tensor) -> bool:
+    """Whether a tensor of a state dict is trained."""
+    return tensor.is_floating_point() and not key.endswith(("running_mean", "running_var"))
+
+
+def fingerprint(job: JobRecord, settings: Mapping[str, object]) -> str:
+    """A digest of all that the result depends on: files, settings, seed, code."""
+    parts = {
+        "checkpoint": job.checkpoint.sha256,
+        "dataset": job.dataset.sha256 if job.dataset else job.settings.dataset,
+        "settings": {key: value for key, value in settings.items() if key not in {"name", "metadata"}},
+        "adtn": adtn.__version__,
+        "torch": torch.__version__,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

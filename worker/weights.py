@@ -1,0 +1,40 @@
+"""Checked checkpoints as state dicts, and a bare module for weights that come without a model."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+
+def read_state(path: Path, aliases: Mapping[str, str]) -> dict[str, Tensor]:
+    """The state dict of a checked checkpoint, its ties restored.
+
+    Args:
+        path: A safetensors file that the sandbox wrote.
+        aliases: For each key that shares another key's tensor, that other key.
+    """
+    state = load_file(path)
+    return state | {alias: state[key] for alias, key in aliases.items()}
+
+
+def bare_module(state: Mapping[str, Tensor]) -> nn.Module:
+    """A module without a forward whose state dict is `state`, keys, dtypes and ties included.
+
+    Floating tensors become parameters, so that they can be encoded; the others become buffers.
+    """
+    root = nn.Module()
+    parameters: dict[int, nn.Parameter] = {}
+    for key, tensor in state.items():
+        *path, name = key.split(".")
+        owner = root
+        for part in path:
+            # Written to the registry itself: a part may be named like a method of Module ("train", "half").
+            owner = owner._modules.setdefault(part, nn.Module())  # type: ignore[assignment]
+        if tensor.is_floating_point():
+            owner._parameters[name] = parameters.setdefault(
+                id(tensor), nn.Parameter(tensor.clone(), requires_grad=False)
+            )
+        else:
+            owner._buffers[name] = tensor.clone()
+    return root
