@@ -1,0 +1,233 @@
+"""Uploads: created by the service, inspected by a worker, named by jobs."""
+
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import or_, select, update
+from sqlalchemy.orm import Session
+
+from jobs import events
+from jobs.database import Database, now
+from jobs.pages import page
+from jobs.problems import ProblemError
+from jobs.states import ACTIVE, FileStatus, Purpose
+from jobs.tables import FileRow, JobRow
+
+# An inspection is over well before: the sandbox has limits of its own.
+INSPECTION_S = 300.0
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """An upload as stored.
+
+    Attributes:
+        layers: Of a checkpoint: the fields of `adtn.plan.Layer` and `dtype`, `parameters`.
+        aliases: Key of a tied tensor -> key under which its numbers are stored.
+        upload_key: Where the store has the bytes as they were uploaded.
+        checked_key: Where it has the tensors that the sandbox wrote, once the file is ready.
+    """
+
+    id: str
+    owner: str
+    filename: str
+    purpose: Purpose
+    status: FileStatus
+    bytes: int
+    sha256: str
+    format: str | None
+    error: dict[str, Any] | None
+    summary: dict[str, Any] | None
+    layers: list[dict[str, Any]] | None
+    aliases: dict[str, str] | None
+    upload_key: str
+    checked_key: str
+    created_at: datetime
+    expires_at: datetime | None
+
+
+def record(row: FileRow) -> FileRecord:
+    """The record of a row."""
+    return FileRecord(**{field.name: getattr(row, field.name) for field in fields(FileRecord)})
+
+
+def folder(file_id: str) -> str:
+    """The prefix of all objects of a file."""
+    return f"files/{file_id}"
+
+
+def create(
+    db: Database, file_id: str, *, owner: str, filename: str, purpose: Purpose, size: int, sha256: str
+) -> FileRecord:
+    """Add an upload whose bytes are in the store under `folder(file_id)/upload`.
+
+    Args:
+        db: The database.
+        file_id: The file's id, new.
+        owner: Whose it is.
+        filename: Its sanitised name.
+        purpose: What it is for.
+        size: Its bytes.
+        sha256: Their digest, in hexadecimal.
+    """
+    with db.begin() as session:
+        row = FileRow(
+            id=file_id,
+            owner=owner,
+            filename=filename,
+            purpose=purpose,
+            status="processing",
+            bytes=size,
+            sha256=sha256,
+            upload_key=f"{folder(file_id)}/upload",
+            checked_key=f"{folder(file_id)}/checked.safetensors",
+            created_at=now(session),
+        )
+        session.add(row)
+        session.flush()
+        return record(row)
+
+
+def get(db: Database, owner: str, file_id: str) -> FileRecord:
+    """A file.
+
+    Raises:
+        ProblemError: not_found, also where the file is another owner's.
+    """
+    with db.read() as session:
+        return record(find(session, owner, file_id))
+
+
+def find(session: Session, owner: str, file_id: str, *, lock: bool = False) -> FileRow:
+    """The row of a file; with `lock`, it stays as it is until the transaction ends.
+
+    Raises:
+        ProblemError: not_found, also where the file is another owner's.
+    """
+    statement = select(FileRow).where(FileRow.id == file_id, FileRow.owner == owner)
+    row = session.scalars(statement.with_for_update() if lock else statement).one_or_none()
+    if row is None:
+        raise ProblemError("not_found", f"there is no file {file_id!r}")
+    return row
+
+
+def list_page(db: Database, owner: str, limit: int, after: str | None) -> tuple[list[FileRecord], bool]:
+    """Files of an owner, newest first, and whether there are more.
+
+    Raises:
+        ProblemError: validation_failed when `after` is not one of the owner's files.
+    """
+    with db.read() as session:
+        rows, more = page(session, FileRow, select(FileRow).where(FileRow.owner == owner), owner, limit, after)
+        return [record(row) for row in rows], more
+
+
+def delete(db: Database, owner: str, file_id: str) -> None:
+    """Remove a file; the caller removes its objects.
+
+    Raises:
+        ProblemError: not_found, or file_in_use while a job that has not ended names it.
+    """
+    with db.begin() as session:
+        row = find(session, owner, file_id, lock=True)
+        using = session.scalars(select(JobRow.id).where(_names(file_id), JobRow.status.in_(ACTIVE)).limit(1)).first()
+        if using is not None:
+            raise ProblemError("file_in_use", f"{using} uses the file and has not ended")
+        session.delete(row)
+
+
+def load_for_worker(db: Database, file_id: str) -> FileRecord | None:
+    """Begin an inspection.
+
+    Returns:
+        The file, or None if there is nothing to do: it is inspected or gone, or an inspection is under way.
+    """
+    with db.begin() as session:
+        time = now(session)
+        row = session.scalars(
+            update(FileRow)
+            .where(
+                FileRow.id == file_id,
+                FileRow.status == "processing",
+                or_(FileRow.inspected_until.is_(None), FileRow.inspected_until < time),
+            )
+            .values(inspections=FileRow.inspections + 1, inspected_until=time + timedelta(seconds=INSPECTION_S))
+            .returning(FileRow)
+        ).one_or_none()
+        return None if row is None else record(row)
+
+
+def mark_ready(
+    db: Database,
+    file_id: str,
+    *,
+    format: str,
+    summary: dict[str, Any],
+    layers: list[dict[str, Any]],
+    aliases: dict[str, str],
+    checked_key: str,
+) -> None:
+    """Write what the inspection found; nothing happens if the file is inspected already or gone.
+
+    The caller then publishes the jobs that waited: `records.waiting_for`.
+    """
+    with db.begin() as session:
+        session.execute(
+            update(FileRow)
+            .where(FileRow.id == file_id, FileRow.status == "processing")
+            .values(
+                status="ready",
+                format=format,
+                summary=summary,
+                layers=layers,
+                aliases=aliases,
+                checked_key=checked_key,
+                inspected_until=None,
+            ),
+            execution_options={"synchronize_session": False},
+        )
+
+
+def mark_rejected(db: Database, file_id: str, error: ProblemError) -> None:
+    """Write why the file cannot be used, and fail the jobs that wait for it with the same problem.
+
+    Nothing happens if the file is inspected already or gone.
+    """
+    with db.begin() as session:
+        reject(session, file_id, error)
+
+
+def reject(session: Session, file_id: str, error: ProblemError) -> None:
+    """As `mark_rejected`, in a transaction of the caller's."""
+    rejected = session.scalars(
+        update(FileRow)
+        .where(FileRow.id == file_id, FileRow.status == "processing")
+        .values(status="rejected", error=error.to_json(), inspected_until=None)
+        .returning(FileRow.id),
+        execution_options={"synchronize_session": False},
+    ).one_or_none()
+    if rejected is None:
+        return
+    failed = session.scalars(
+        update(JobRow)
+        .where(_names(file_id), JobRow.status == "queued")
+        .values(status="failed", error=error.to_json(), finished_at=now(session), message=None)
+        .returning(JobRow.id),
+        execution_options={"synchronize_session": False},
+    ).all()
+    for job_id in failed:
+        events.append(session, job_id, "job.failed", {"attempt": 0, "error": error.to_json()})
+
+
+def mark_published(db: Database, file_id: str) -> None:
+    """Write that a message asks for the inspection."""
+    with db.begin() as session:
+        session.execute(
+            update(FileRow).where(FileRow.id == file_id).values(published_at=now(session)),
+            execution_options={"synchronize_session": False},
+        )
+
+
+def _names(file_id: str) -> Any:
+    return or_(JobRow.checkpoint_id == file_id, JobRow.dataset_id == file_id)

@@ -1,0 +1,118 @@
+"""Requests with an `Idempotency-Key`: claimed before the work, answered in the transaction of the work itself."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from jobs.database import Database, now
+from jobs.problems import ProblemError
+from jobs.tables import IdempotencyRow
+
+KEPT = timedelta(hours=24)
+# A claim without an answer that is older was left by a process that died before it did anything.
+ABANDONED = timedelta(seconds=60)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to be the request that does the work."""
+
+    owner: str
+    route: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the first request was answered."""
+
+    status: int
+    job_id: str
+    body: dict[str, Any]
+
+
+def claim(db: Database, claim: Claim, fingerprint: str) -> Answer | None:
+    """Claim a key.
+
+    Args:
+        db: The database.
+        claim: Whose key, for which method and path.
+        fingerprint: A digest of the request's content.
+
+    Returns:
+        None where the caller is the first and shall do the work, else the first's answer.
+
+    Raises:
+        ProblemError: idempotency_key_reused where the first had another content, idempotency_in_flight where it has
+            not been answered yet.
+    """
+    for _ in range(2):
+        try:
+            with db.begin() as session:
+                session.execute(delete(IdempotencyRow).where(*_is(claim), *_over(session)))
+                found = session.scalars(select(IdempotencyRow).where(*_is(claim))).one_or_none()
+                if found is not None:
+                    return _answer(found, fingerprint)
+                session.add(
+                    IdempotencyRow(
+                        owner=claim.owner,
+                        route=claim.route,
+                        key=claim.key,
+                        fingerprint=fingerprint,
+                        created_at=now(session),
+                    )
+                )
+            return None
+        except IntegrityError:
+            # Another request with the key came in between (PostgreSQL only): now it is found.
+            continue
+    raise ProblemError("idempotency_in_flight", "the first request with this key is still in flight")
+
+
+def _answer(row: IdempotencyRow, fingerprint: str) -> Answer:
+    if row.fingerprint != fingerprint:
+        raise ProblemError("idempotency_key_reused", "the first request with this key had another content")
+    if row.status is None or row.job_id is None or row.body is None:
+        raise ProblemError("idempotency_in_flight", "the first request with this key is still in flight")
+    return Answer(row.status, row.job_id, row.body)
+
+
+def answered(session: Session, claim: Claim, answer: Answer) -> None:
+    """Keep the answer, in the transaction that did the work."""
+    session.execute(
+        update(IdempotencyRow).where(*_is(claim)).values(status=answer.status, job_id=answer.job_id, body=answer.body),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def give_up(db: Database, claim: Claim) -> None:
+    """Withdraw a claim whose request did nothing, so that a corrected one may use the key."""
+    with db.begin() as session:
+        session.execute(delete(IdempotencyRow).where(*_is(claim), IdempotencyRow.status.is_(None)))
+
+
+def forget_old(db: Database) -> None:
+    """Remove answers that are older than a day."""
+    with db.begin() as session:
+        session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < now(session) - KEPT))
+
+
+def _is(claim: Claim) -> tuple[Any, ...]:
+    return (
+        IdempotencyRow.owner == claim.owner,
+        IdempotencyRow.route == claim.route,
+        IdempotencyRow.key == claim.key,
+    )
+
+
+def _over(session: Session) -> tuple[Any, ...]:
+    """Matches a row that no longer counts."""
+    time = now(session)
+    return (
+        (IdempotencyRow.created_at < time - KEPT)
+        | (IdempotencyRow.status.is_(None) & (IdempotencyRow.created_at < time - ABANDONED)),
+    )

@@ -1,0 +1,43 @@
+"""Files on the wire."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from jobs.schemas.common import Time
+from jobs.schemas.problems import Problem
+from jobs.states import FileStatus, Purpose
+
+
+class File(BaseModel):
+    """An upload."""
+
+    id: str
+    object: Literal["file"] = "file"
+    filename: str
+    purpose: Purpose
+    bytes: int
+    sha256: str
+    format: str | None = Field(description="Known once the file was inspected.")
+    status: FileStatus
+    error: Problem | None
+    summary: dict[str, Any] | None = Field(
+        description="Of a checkpoint: parameters, layers. Of a data set: splits, shape, classes."
+    )
+    created_at: Time
+    expires_at: Time | None
+
+
+class FileLayer(BaseModel):
+    """A tensor of a checkpoint that has two or more dimensions."""
+
+    name: str
+    kind: str
+    shape: list[int]
+    dtype: str
+    parameters: int
+    eligible: bool
+    reason: str | None = Field(description="Why it cannot be encoded.")
+    predicted_parameters: int | None = Field(
+        description="Numbers that an ADTN with the default structure stores; null where not eligible."
+    )

@@ -1,0 +1,95 @@
+"""Jobs on the wire, and what belongs to one: events, artifacts, estimates."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from jobs.schemas.common import Time
+from jobs.schemas.problems import Problem
+from jobs.schemas.settings import JobSettings
+from jobs.states import JobStatus, Stage
+
+
+class JobProgress(BaseModel):
+    """How far a job is."""
+
+    fraction: float = Field(description="Of the whole job, 0 to 1.")
+    stage: Stage | None
+    stage_fraction: float | None
+    eta_seconds: float | None
+    message: str | None
+
+
+class Artifact(BaseModel):
+    """A file that a job produced."""
+
+    name: str
+    kind: str
+    bytes: int
+    sha256: str
+    url: str
+
+
+class Job(BaseModel):
+    """A compression and how far it is."""
+
+    id: str
+    object: Literal["job"] = "job"
+    status: JobStatus
+    stage: Stage | None
+    progress: JobProgress
+    queue_position: int | None = Field(description="1 for the next to run; null unless queued.")
+    attempt: int
+    created_at: Time
+    started_at: Time | None
+    finished_at: Time | None
+    request: JobSettings
+    error: Problem | None
+    report: dict[str, Any] | None
+    artifacts: list[Artifact]
+    retried_from: str | None
+
+
+class Event(BaseModel):
+    """Something that happened to a job."""
+
+    id: str
+    object: Literal["event"] = "event"
+    sequence: int
+    type: str
+    created_at: Time
+    data: dict[str, Any]
+
+
+class EstimatedLayer(BaseModel):
+    """A layer that would be encoded."""
+
+    name: str
+    kind: str
+    shape: list[int]
+    original: int
+    compressed: int
+    original_bytes: int
+    compressed_bytes: int
+    structure: dict[str, Any]
+
+
+class EstimatedSize(BaseModel):
+    """Numbers or bytes before and after."""
+
+    original: int
+    compressed: int
+    ratio: float
+
+
+class Estimate(BaseModel):
+    """What a job would come to. Sizes are exact; seconds and memory are rough."""
+
+    object: Literal["estimate"] = "estimate"
+    layers: list[EstimatedLayer]
+    skipped: list[str] = Field(description="Layers that were asked for but would not get smaller.")
+    parameters: EstimatedSize = Field(description="Of the encoded layers together.")
+    bytes: EstimatedSize = Field(description="Of the encoded layers together.")
+    seconds: float = Field(description="Rough, on two CPU cores; fine-tuning is counted where the data are known.")
+    memory_bytes: int = Field(description="Rough peak of the worker.")
+    rough: list[str] = Field(description="Which of these values are rough.")

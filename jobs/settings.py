@@ -1,0 +1,83 @@
+"""Settings of service and worker: read once from `ADTN_*` environment variables, then passed on."""
+
+import ipaddress
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Everything that differs between installations.
+
+    Attributes:
+        data_dir: Where the defaults below keep their files.
+        database_url: SQLAlchemy URL, of SQLite or PostgreSQL.
+        store_url: `file:///folder`, `s3://bucket/prefix` and what else obstore reads.
+        broker_url: `redis://host:port/db` or `redis+socket:///path`.
+        host: Address on which the service listens.
+        port: Port on which the service listens.
+        require_keys: Whether every call of the API needs a key; without, the service listens on loopback only.
+        max_upload_bytes: Largest upload.
+        max_body_bytes: Largest body of any other request.
+        max_attempts: How often a job (or an inspection) is started before it fails as `worker_lost`.
+        lease_s: How long a worker holds a job after its last sign of life.
+        lease_poll_s: Seconds between renewals, and so between looks at a wish to cancel.
+        cancel_grace_s: Seconds that a pipeline has to stop by itself.
+        task_limit_s: Longest time that a task may take.
+        broker_timeout_s: Longest wait for Redis when a message is published.
+        reconcile_s: Seconds between two looks for lost messages and workers.
+        republish_s: Age from which a message that no worker took is looked for.
+        worker_silence_s: Age of the last heartbeat from which a worker counts as gone.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="ADTN_", frozen=True)
+
+    data_dir: Path = Path(".adtn")
+    database_url: str = ""
+    store_url: str = ""
+    broker_url: str = ""
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    require_keys: bool = False
+    max_upload_bytes: PositiveInt = 8 * 1024**3
+    max_body_bytes: PositiveInt = 1024**2
+    max_attempts: PositiveInt = 3
+    lease_s: PositiveFloat = 60.0
+    lease_poll_s: PositiveFloat = 1.0
+    cancel_grace_s: PositiveFloat = 8.0
+    task_limit_s: PositiveInt = 24 * 3600
+    broker_timeout_s: PositiveFloat = 1.0
+    reconcile_s: PositiveFloat = 5.0
+    republish_s: PositiveFloat = 30.0
+    worker_silence_s: PositiveFloat = 20.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_data_in_the_data_dir(cls, values: dict[str, Any]) -> dict[str, Any]:
+        folder = Path(values.get("data_dir") or cls.model_fields["data_dir"].default).absolute()
+        defaults = {
+            "database_url": f"sqlite:///{folder}/adtn.db",
+            "store_url": f"file://{folder}/objects",
+            "broker_url": f"redis+socket://{folder}/redis.sock",
+        }
+        return {**values, "data_dir": folder, **{name: values.get(name) or url for name, url in defaults.items()}}
+
+    @model_validator(mode="after")
+    def _refuse_to_be_open_to_the_network(self) -> Self:
+        if not self.require_keys and not _is_loopback(self.host):
+            raise ValueError(
+                f"ADTN_HOST={self.host} can be reached from other machines, so ADTN_REQUIRE_KEYS must be true "
+                "(make a key with `adtn keys create`)"
+            )
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
