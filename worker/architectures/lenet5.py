@@ -136,9 +136,9 @@ def _as_image(sizes: Mapping[str, int], input_shape: tuple[int, ...]) -> tuple[i
 
 def _features(sizes: Mapping[str, int], padding: tuple[int, int], shape: tuple[int, int, int]) -> int:
     """Inputs of fc1 for samples of a shape; 0 if they are too small."""
-    lengths = shape[1:]
+    lengths = list(shape[1:])
     for kernel, pad in ((sizes["kernel1"], padding[0]), (sizes["kernel2"], padding[1])):
-        lengths = tuple(max(0, length + 2 * pad - kernel + 1) // POOL for length in lengths)
+        lengths = [max(0, length + 2 * pad - kernel + 1) // POOL for length in lengths]
     return sizes["conv2"] * math.prod(lengths)
 
 

@@ -68,18 +68,17 @@ def capped(stream: BinaryIO, limit: int, what: str) -> BinaryIO:
     return io.BufferedReader(Capped(stream, limit, what), 2**16)
 
 
-def checked_zip(file: BinaryIO, size: int, invalid: str, *, compressed: bool) -> zipfile.ZipFile:
+def checked_zip(file: BinaryIO, size: int, invalid: str) -> zipfile.ZipFile:
     """Open a zip archive after checking its directory.
 
     Args:
         file: Seekable.
         size: Its bytes.
         invalid: Code of the problem for what is well formed but not acceptable.
-        compressed: Whether members may be deflated; otherwise all have to be stored as they are.
 
     Raises:
         ProblemError: `truncated_file` without a directory; `invalid` for repeated, overlapping, encrypted or too many
-            members, or a compression that is not allowed.
+            members, or a compression other than deflate.
     """
     try:
         archive = zipfile.ZipFile(file)
@@ -88,7 +87,6 @@ def checked_zip(file: BinaryIO, size: int, invalid: str, *, compressed: bool) ->
     members = archive.infolist()
     if len(members) > MAX_MEMBERS:
         raise ProblemError(invalid, f"expected at most {MAX_MEMBERS} members in the zip, got {len(members)}")
-    allowed = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED} if compressed else {zipfile.ZIP_STORED}
     seen: set[str] = set()
     for member in members:
         where = f"zip member {quoted(member.filename)}"
@@ -97,13 +95,26 @@ def checked_zip(file: BinaryIO, size: int, invalid: str, *, compressed: bool) ->
         seen.add(member.filename)
         if member.flag_bits & ENCRYPTED:
             raise ProblemError(invalid, f"{where} is encrypted")
-        if member.compress_type not in allowed:
-            expected = "stored or deflated" if compressed else "stored without compression"
-            raise ProblemError(invalid, f"{where}: expected it {expected}, got method {member.compress_type}")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ProblemError(invalid, f"{where}: expected it stored or deflated, got method {member.compress_type}")
         if member.compress_type == zipfile.ZIP_STORED and member.compress_size != member.file_size:
             raise ProblemError(invalid, f"{where}: it is stored, but its two sizes differ")
     _require_apart(members, size, invalid)
     return archive
+
+
+def require_stored(archive: zipfile.ZipFile, invalid: str) -> None:
+    """Refuse compressed members.
+
+    Raises:
+        ProblemError: `invalid`.
+    """
+    for member in archive.infolist():
+        if member.compress_type != zipfile.ZIP_STORED:
+            raise ProblemError(
+                invalid,
+                f"zip member {quoted(member.filename)}: expected it stored without compression, got it deflated",
+            )
 
 
 def _require_apart(members: list[zipfile.ZipInfo], size: int, invalid: str) -> None:

@@ -14,7 +14,7 @@ from worker.sandbox.state import named_tensors
 from worker.sandbox.tensor_checks import check_names, check_tensors, check_total, tied
 from worker.sandbox.tensor_file import write
 from worker.sandbox.tensor_output import outgoing
-from worker.sandbox.torch_file import load_legacy, load_zip
+from worker.sandbox.torch_file import load_pickle, load_zip
 
 PICKLE_MAGIC = b"\x80"
 # Buffers of batch norm: state, but nothing that training sets or compression counts.
@@ -67,7 +67,7 @@ def _open(source: BinaryIO, size: int, filename: str) -> tuple[str, dict[str, Te
         state, notes = named_tensors(load_zip(source, size))
         return "pytorch", state, notes
     if start.startswith(PICKLE_MAGIC):
-        state, notes = named_tensors(load_legacy(source, size))
+        state, notes = named_tensors(load_pickle(source, size))
         return "pytorch", state, notes
     if start[8:9] == b"{" or filename.lower().endswith(".safetensors"):
         state = tensors_of_file(source, size)

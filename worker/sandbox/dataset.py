@@ -67,7 +67,7 @@ def _open(source: BinaryIO, size: int, filename: str, limit: int) -> tuple[str, 
     start = source.read(512)
     source.seek(0)
     if start.startswith(ZIP_MAGIC):
-        members = zip_members(checked_zip(source, size, "dataset_invalid", compressed=True))
+        members = zip_members(checked_zip(source, size, "dataset_invalid"))
         if any(member.name in {f"{name}.npy" for name in NAMES} for member in members):
             return "npz", npz_arrays(members, NAMES, limit)
         return "idx", idx_arrays(members, limit)

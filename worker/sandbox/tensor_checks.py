@@ -1,6 +1,6 @@
 """What a tensor from an untrusted file has to be before any operation touches its numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 
 import torch
@@ -59,9 +59,9 @@ def check_layouts(tensors: Mapping[str, Tensor]) -> None:
         raise ProblemError("checkpoint_invalid", f"tensor {faults[0].pointer!r}: {faults[0].detail}", faults[:20])
 
 
-def storage_sizes(tensors: Mapping[str, Tensor]) -> list[int]:
+def storage_sizes(tensors: Iterable[Tensor]) -> list[int]:
     """Bytes of each memory block that the tensors lie in, each block once."""
-    blocks = [tensor.untyped_storage() for tensor in tensors.values()]
+    blocks = [tensor.untyped_storage() for tensor in tensors]
     return list({block.data_ptr(): block.nbytes() for block in blocks}.values())
 
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from jobs.problems import ProblemError
 from worker.sandbox.answer import MAX_ANSWER_BYTES, Answer, parse
@@ -66,13 +66,12 @@ def read_upload(
         raise ProblemError("empty_file", "expected a file with bytes in it, got 0 bytes")
     budget = limits.budget(purpose, size)
     tensors = out / OUTPUT_NAME
-    accepted = False
-    try:
-        answer = _ask_child(source, purpose, filename, tensors, budget, child)
-        accepted = True
-    finally:
-        if not accepted:
-            tensors.unlink(missing_ok=True)
+    with source.open("rb") as upload, tensors.open("xb+") as output:
+        try:
+            answer = _ask_child(upload, purpose, filename, output, budget, child)
+        except BaseException:
+            tensors.unlink()
+            raise
     return Inspection(
         format=answer.format,
         summary=answer.summary.model_dump(),
@@ -83,10 +82,10 @@ def read_upload(
 
 
 def _ask_child(
-    source: Path, purpose: Purpose, filename: str, tensors: Path, budget: Budget, child: Sequence[str]
+    upload: BinaryIO, purpose: Purpose, filename: str, output: BinaryIO, budget: Budget, child: Sequence[str]
 ) -> Answer:
     """Start the child on open files, so that it needs no path, and check what it says and wrote."""
-    with source.open("rb") as upload, tensors.open("xb+") as output, tempfile.TemporaryFile() as reply:
+    with tempfile.TemporaryFile() as reply:
         files = {"source": upload.fileno(), "output": output.fileno(), "reply": reply.fileno()}
         request = {"purpose": purpose, "filename": filename[-200:], "files": files, "budget": asdict(budget)}
         ending = run_child([*child, json.dumps(request)], list(files.values()), budget.wall_s)
@@ -95,8 +94,9 @@ def _ask_child(
         try:
             reply.seek(0)
             answer = parse(reply.read(MAX_ANSWER_BYTES))
-            _require_consistent(answer, {entry.name for entry in read_header(output, _size(output.fileno()), "")})
-        except (ValueError, KeyError) as error:
+            header = read_header(output, output.seek(0, os.SEEK_END), INVALID[purpose])
+            _require_consistent(answer, {entry.name for entry in header})
+        except ValueError as error:
             log.error("the sandbox wrote what does not hold together: %s; its log: %s", error, ending.log)
             raise ProblemError(INVALID[purpose], "the file cannot be read") from error
     return answer
@@ -111,10 +111,6 @@ def _require_consistent(answer: Answer, names: set[str]) -> None:
     strays = {layer.key for layer in answer.layers} - names - answer.aliases.keys()
     if strays or not set(answer.aliases.values()) <= names or answer.aliases.keys() & names:
         raise ValueError("the answer names tensors that are not in the file")
-
-
-def _size(descriptor: int) -> int:
-    return os.fstat(descriptor).st_size
 
 
 def _problem_of(ending: Ending, purpose: Purpose, budget: Budget) -> ProblemError:
