@@ -5,7 +5,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from adtn_client.commands import compress, decode, exit_codes, inspect, jobs, output, run, up
+from adtn_client.commands import compress, decode, exit_codes, inspect, jobs, keys, output, run, up
 from adtn_client.errors import ClientError
 
 
@@ -40,5 +40,6 @@ app.command()(run.worker)
 app.command()(compress.compress)
 for verb in (jobs.status, jobs.events, jobs.cancel, jobs.download, jobs.report):
     app.command()(verb)
+app.add_typer(keys.app, name="keys")
 app.command()(inspect.inspect)
 app.command()(decode.decode)

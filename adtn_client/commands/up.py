@@ -10,11 +10,14 @@ from adtn_client.stack import guard
 
 def up(
     host: Annotated[
-        str, typer.Option(help="Address to listen on; 127.0.0.1 is reachable from here only.")
+        str, typer.Option(envvar="ADTN_HOST", help="Address to listen on; 127.0.0.1 is reachable from here only.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8000,
+    port: Annotated[
+        int, typer.Option(envvar="ADTN_PORT", min=0, max=65535, help="Port to listen on; 0 picks a free one.")
+    ] = 8000,
     data_dir: Annotated[
-        Path, typer.Option(help="Database, objects, queue and logs; made if missing.", file_okay=False)
+        Path,
+        typer.Option(envvar="ADTN_DATA_DIR", help="Database, objects, queue, logs; made if missing.", file_okay=False),
     ] = Path(".adtn"),
 ) -> None:
     """Run Redis, the API and the workers on this machine until Ctrl-C.

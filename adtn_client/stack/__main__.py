@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from adtn_client.errors import StackError
+from adtn_client.errors import ClientError
+from adtn_client.settings import read_settings
 from adtn_client.stack import messages, ports
 from adtn_client.stack.layout import Layout
 from adtn_client.stack.supervisor import Supervisor
@@ -17,9 +18,10 @@ def main() -> int:
     parser.add_argument("--data-dir", type=Path, required=True)
     options = parser.parse_args()
     try:
+        read_settings(data_dir=options.data_dir, host=options.host, port=options.port)
         port = ports.usable_port(options.host, options.port)
         Supervisor(Layout(options.data_dir), options.host, port).run()
-    except StackError as error:
+    except ClientError as error:
         messages.say(str(error))
         return 1
     return 0

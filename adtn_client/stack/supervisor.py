@@ -70,11 +70,9 @@ class Supervisor:
         say(f"logs are in {self._layout.logs}")
         self._redis.start()
         self._wait_for(lambda: redis.answers(self._layout.redis_socket), "Redis does not answer", [self._redis])
-        # The API before the workers: it brings the database's schema up to date, which is nothing to do twice at once.
-        self._api.start()
+        for child in (self._api, *self._workers):
+            child.start()
         self._wait_for(self._api_is_ready, f"{self._local_url}/readyz does not answer 200", [self._redis, self._api])
-        for worker in self._workers:
-            worker.start()
 
     def _wait_for(self, condition: Callable[[], bool], otherwise: str, needed: Sequence[Child]) -> None:
         deadline = time.monotonic() + READY_WITHIN_S
