@@ -157,7 +157,8 @@ def tar_members(file: BinaryIO, limit: int, invalid: str) -> list[Member]:
     gzipped = file.read(2) == GZIP_MAGIC
     file.seek(0)
     stream = gzip.GzipFile(fileobj=file) if gzipped else file
-    archive = tarfile.TarFile(fileobj=capped(stream, limit, "the archive"))  # type: ignore[arg-type]
+    expanded = capped(stream, limit, "the archive")  # type: ignore[arg-type]
+    archive = tarfile.TarFile(fileobj=expanded)
 
     def opener(info: tarfile.TarInfo) -> Callable[[], BinaryIO]:
         return lambda: archive.extractfile(info)  # type: ignore[return-value]
@@ -168,4 +169,8 @@ def tar_members(file: BinaryIO, limit: int, invalid: str) -> list[Member]:
             raise ProblemError(invalid, f"expected at most {MAX_MEMBERS} members in the tar")
         if info.isreg() and not info.issparse():
             members.append(Member(info.name, info.size, opener(info)))
+    expanded.seek(archive.offset)
+    if expanded.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        # tarfile takes the end of the bytes for the end of the archive.
+        raise ProblemError("truncated_file", "the tar is cut short: it has no end mark")
     return members

@@ -1,10 +1,14 @@
 """The child process that opens one untrusted file. Started by `upload.py`, with one JSON argument."""
 
 import errno
+import gzip
 import json
 import os
 import sys
+import tarfile
 import traceback
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
@@ -12,6 +16,9 @@ from jobs.problems import ProblemError
 from worker.sandbox.answer import refusal_of
 from worker.sandbox.confine import confine, cut_network, library_folders
 from worker.sandbox.limits import Budget
+
+# What the readers of zip, gzip and tar raise on broken bytes, long after their directory was found to be good.
+DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError)
 
 Reader = Callable[[BinaryIO, str, BinaryIO, Budget], Mapping[str, Any]]
 
@@ -51,6 +58,8 @@ def _answer(
         return refusal_of(problem)
     except MemoryError:
         return refusal_of(_out_of_memory())
+    except DAMAGED as error:
+        return refusal_of(ProblemError("truncated_file", f"the file is cut short or damaged ({type(error).__name__})"))
     except OSError as error:
         traceback.print_exc()
         return refusal_of(_problem_of(error, budget, invalid))
