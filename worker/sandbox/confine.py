@@ -82,17 +82,17 @@ def _set_limits(budget: Budget) -> None:
     cpu_s = int(usage.ru_utime + usage.ru_stime) + 1 + budget.cpu_s
     memory = pages * resource.getpagesize() + budget.memory_bytes
     limits = {
-        resource.RLIMIT_AS: memory,
-        resource.RLIMIT_CPU: cpu_s,
-        resource.RLIMIT_FSIZE: budget.output_bytes,
-        resource.RLIMIT_NOFILE: 64,
-        resource.RLIMIT_NPROC: 0,
-        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_AS: (memory, memory),
+        resource.RLIMIT_CPU: (cpu_s, cpu_s + 1),  # the lower one sends SIGXCPU, which says what happened
+        resource.RLIMIT_FSIZE: (budget.output_bytes, budget.output_bytes),
+        resource.RLIMIT_NOFILE: (64, 64),
+        resource.RLIMIT_NPROC: (0, 0),
+        resource.RLIMIT_CORE: (0, 0),
     }
-    for limit, value in limits.items():
+    for limit, values in limits.items():
         hard = resource.getrlimit(limit)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(limit, (value, value))
+        most = sys.maxsize if hard == resource.RLIM_INFINITY else hard
+        resource.setrlimit(limit, (min(values[0], most), min(values[1], most)))
 
 
 def _drop_privileges(libc: ctypes.CDLL, folders: Iterable[Path]) -> None:

@@ -9,16 +9,19 @@ from pathlib import Path
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 VERSION_FLAG = 1
 RULE_PATH_BENEATH = 1
-EXECUTE, READ_FILE, READ_DIR = 1 << 0, 1 << 2, 1 << 3
+READ_FILE, READ_DIR = 1 << 2, 1 << 3
 # Rights on files that each version of the interface knows: all of them are refused unless a rule allows them.
 FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 NETWORK_RIGHTS = 0b11  # bind and connect over TCP, since version 4
+SCOPES = 0b11  # abstract sockets of, and signals to, processes outside; since version 6
+# Bytes of the attributes that each version reads.
+SIZES = {1: 8, 4: 16, 6: 24}
 
 
 class RulesetAttributes(ctypes.Structure):
-    """`struct landlock_ruleset_attr` as of version 4."""
+    """`struct landlock_ruleset_attr` as of version 6."""
 
-    _fields_ = (("files", ctypes.c_uint64), ("network", ctypes.c_uint64))
+    _fields_ = (("files", ctypes.c_uint64), ("network", ctypes.c_uint64), ("scoped", ctypes.c_uint64))
 
 
 class PathBeneath(ctypes.Structure):
@@ -29,7 +32,7 @@ class PathBeneath(ctypes.Structure):
 
 
 def restrict_reading(folders: Iterable[Path]) -> bool:
-    """Allow this process to read files below `folders` and nothing else; open files stay usable.
+    """Allow this process to read files below `folders`, and no other file, TCP port or process; open files stay usable.
 
     Returns:
         Whether the kernel has Landlock and accepted the rules. Needs `no_new_privs`.
@@ -39,8 +42,8 @@ def restrict_reading(folders: Iterable[Path]) -> bool:
     if version < 1:
         return False
     rights = (1 << FILE_RIGHTS[min(version, max(FILE_RIGHTS))]) - 1
-    attributes = RulesetAttributes(rights, NETWORK_RIGHTS if version >= 4 else 0)
-    size = ctypes.sizeof(attributes) if version >= 4 else 8
+    attributes = RulesetAttributes(rights, NETWORK_RIGHTS, SCOPES)
+    size = max(size for known, size in SIZES.items() if known <= version)
     ruleset = libc.syscall(CREATE_RULESET, ctypes.byref(attributes), ctypes.c_size_t(size), 0)
     if ruleset < 0:
         return False
