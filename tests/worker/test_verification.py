@@ -1,0 +1,77 @@
+"""A fresh process opens the artifacts; whatever does not hold together fails the job."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from support.digits import DigitsLeNet, accuracy
+
+import adtn
+from jobs.problems import ProblemError
+from worker.datasets import load
+from worker.pipeline.verify import verify
+from worker.verification import Question, absent
+
+
+@pytest.fixture
+def question(tmp_path: Path) -> Question:
+    """A dense and an ADTN artifact of the same weights."""
+    torch.manual_seed(0)
+    model = DigitsLeNet().eval()
+    adtn.compress(model, {"fc1.weight": adtn.brick_wall(sites=13, depth=1)}, adtn.FitOptions(steps=2))
+    paths = {"adtn": tmp_path / "model.adtn.safetensors", "dense": tmp_path / "model.dense.safetensors"}
+    adtn.save(model, paths["adtn"])
+    save_file(adtn.decode(paths["adtn"]), paths["dense"])
+    return Question({kind: str(path) for kind, path in paths.items()}, "lenet5", "digits", None, "cpu")
+
+
+def accuracy_of(question: Question) -> float:
+    model = DigitsLeNet().eval()
+    model.load_state_dict(adtn.decode(Path(question.artifacts["adtn"])))
+    data = load("digits")
+    return accuracy(model, data.test_x, data.test_y)
+
+
+def test_artifacts_with_the_reported_accuracy_are_verified(question: Question) -> None:
+    reported = accuracy_of(question)
+    assert verify(question, reported, lambda: None) == {
+        "fresh_process": True,
+        "accuracy": reported,
+        "artifacts": ["adtn", "dense"],
+    }
+
+
+def test_report_that_says_another_accuracy_is_refused(question: Question) -> None:
+    with pytest.raises(ProblemError, match=r"expected accuracy 0\.9"):
+        verify(question, 0.9, lambda: None)
+
+
+def test_artifacts_with_different_weights_are_refused(question: Question, tmp_path: Path) -> None:
+    state = adtn.decode(Path(question.artifacts["adtn"]))
+    state["fc3.bias"] = state["fc3.bias"] + 1e-6
+    path = tmp_path / "other.safetensors"
+    save_file(state, path)
+    weights_alone = replace(
+        question, artifacts=question.artifacts | {"dense": str(path)}, architecture=None, dataset=None
+    )
+    with pytest.raises(ProblemError, match=r"fc3\.bias"):
+        verify(weights_alone, None, lambda: None)
+
+
+def test_damaged_artifact_is_refused(question: Question) -> None:
+    path = Path(question.artifacts["dense"])
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(ProblemError, match="cannot be opened"):
+        verify(question, 0.5, lambda: None)
+
+
+def test_absent_package_cannot_be_imported() -> None:
+    with absent("antigravity"), pytest.raises(ImportError, match="antigravity is not installed here"):
+        import antigravity  # noqa: F401
+
+
+def test_package_that_is_there_already_is_not_called_absent() -> None:
+    with pytest.raises(RuntimeError, match="already imported"), absent("torch"):
+        pass
