@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from adtn.listing import layers_of as layers_of
     from adtn.listing import layers_of_state as layers_of_state
     from adtn.module import ADTN as ADTN
+    from adtn.moments import input_moments as input_moments
     from adtn.plan import Plan as Plan
     from adtn.plan import PlanEntry as PlanEntry
     from adtn.plan import StructureChoice as StructureChoice
@@ -73,6 +74,7 @@ _HOME = {
     "fit": "fitting",
     "layers_of": "listing",
     "layers_of_state": "listing",
+    "input_moments": "moments",
     "load": "files",
     "make_plan": "plan",
     "predicted_parameters": "plan",

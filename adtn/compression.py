@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from adtn.encoding import encode
 from adtn.errors import ShapeError
 from adtn.fitting import FitOptions, fit
+from adtn.moments import input_moments
 from adtn.plan import Plan
 from adtn.structure import Structure
 
@@ -38,6 +39,7 @@ def compress(
     plan: Plan | Mapping[str, Structure],
     options: FitOptions | None = None,
     on_step: Callable[[str, int, int, float], None] | None = None,
+    inputs: Tensor | None = None,
 ) -> tuple[EncodedLayer, ...]:
     """Fit and encode every layer of a plan, in place.
 
@@ -47,6 +49,8 @@ def compress(
         options: Of the fits; layer i uses seed + i, so that equal layers start differently.
         on_step: Called after each step of a fit with the layer's key, the step, the number of steps and the squared
             relative error; it may raise to stop.
+        inputs: Samples (N, ...) that the model takes, unsorted. With them the error of each layer's outputs is
+            minimised, not that of its weight, which is the better start for fine-tuning.
 
     Returns:
         One item a layer, in the plan's order.
@@ -57,6 +61,7 @@ def compress(
     """
     options = options or FitOptions()
     structures = {e.layer.key: e.structure for e in plan.entries} if isinstance(plan, Plan) else plan
+    moments = {} if inputs is None else input_moments(model, inputs, structures)
     done: list[EncodedLayer] = []
     for i, (key, structure) in enumerate(structures.items()):
         weight = dict(model.named_parameters(remove_duplicate=False)).get(key)
@@ -64,7 +69,7 @@ def compress(
             raise ShapeError(f"{key}: the model has no such parameter, or it is already encoded")
         own = FitOptions(options.steps, options.learning_rate, options.seed + i)
         try:
-            adtn = fit(weight, structure, own, _named(key, on_step))
+            adtn = fit(weight, structure, own, _named(key, on_step), moments.get(key))
         except ShapeError as error:
             raise ShapeError(f"{key}: {error}") from None
         encode(model, key, adtn)

@@ -12,9 +12,10 @@ from adtn.decoding import decoded_once
 from adtn.encoding import encoded
 from adtn.errors import ShapeError, TrainingDiverged
 from adtn.schedules import ScheduleName, scheduler
+from adtn.structure import Structure
 
 GATE_RATE_FACTOR = 8
-"""Gates want a learning rate this many times that of dense weights: a change of one moves many entries a little."""
+"""Gates want a learning rate this many times that of dense weights; for 2 TN layers of 2-site gates."""
 _TEACHER_BATCH = 1024
 
 
@@ -25,7 +26,8 @@ class FineTuneOptions:
     Args:
         epochs: Passes over the training data; 0 leaves the model as it is.
         learning_rate: Of what stayed dense, at its peak.
-        gate_learning_rate: Of the gates; None is 8 times `learning_rate`.
+        gate_learning_rate: Of the gates; None is 8 times `learning_rate`, and less the deeper or wider an ADTN is
+            (see `gate_rate`).
         batch_size: Samples a step.
         schedule: "cosine" (a short linear warm-up, then down to zero) or "one_cycle" (up for 30 % of the steps).
         distill: Whether the outputs of the teacher are imitated, where there is one.
@@ -142,16 +144,31 @@ def distillation_loss(outputs: Tensor, targets: Tensor, temperature: float) -> T
     )
 
 
+def gate_rate(structure: Structure, options: FineTuneOptions) -> float:
+    """The learning rate for the gates of an ADTN.
+
+    A step of Adam changes every number by about the rate. The change of the decoded weight adds up over the TN layers
+    and grows with the width of a gate's matrix, so the rate falls with both; a fixed one kills deep networks.
+
+    Args:
+        structure: Of the ADTN.
+        options: Of the fine-tuning; a rate given there is taken as it is.
+    """
+    if options.gate_learning_rate is not None:
+        return options.gate_learning_rate
+    width = max(gate.out for gate in structure.gates)
+    return GATE_RATE_FACTOR * options.learning_rate * min(1, 2 / structure.depth) * min(1, 4 / width)
+
+
 def _optimiser(model: nn.Module, options: FineTuneOptions) -> torch.optim.Adam:
-    """Adam with two groups: the gates, and what stayed dense."""
-    gates = [adtn.gates for adtn in encoded(model).values() if adtn.gates.requires_grad]
-    ids = {id(parameter) for parameter in gates}
-    dense = [p for p in model.parameters() if p.requires_grad and id(p) not in ids]
-    gate_rate = options.gate_learning_rate
-    if gate_rate is None:
-        gate_rate = GATE_RATE_FACTOR * options.learning_rate
-    groups = [{"params": dense, "lr": options.learning_rate}, {"params": gates, "lr": gate_rate}]
-    return torch.optim.Adam([group for group in groups if group["params"]])
+    """Adam with a group for what stayed dense and one for each ADTN's gates."""
+    adtns = [adtn for adtn in encoded(model).values() if adtn.gates.requires_grad]
+    gates = {id(adtn.gates) for adtn in adtns}
+    dense = [p for p in model.parameters() if p.requires_grad and id(p) not in gates]
+    groups = [{"params": [adtn.gates], "lr": gate_rate(adtn.structure, options)} for adtn in adtns]
+    if dense:
+        groups.append({"params": dense, "lr": options.learning_rate})
+    return torch.optim.Adam(groups)
 
 
 def _batches(count: int, size: int, generator: torch.Generator | None) -> Iterator[Tensor]:

@@ -1,4 +1,4 @@
-"""Fit an ADTN to a weight: minimise ||W - T||^2 over the gates."""
+"""Fit an ADTN to a weight: minimise ||W - T||^2 over the gates, or the error of the layer's outputs."""
 
 import math
 from collections.abc import Callable
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from adtn.contraction import contract
 from adtn.errors import ShapeError, TrainingDiverged
 from adtn.module import ADTN
 from adtn.schedules import cosine
-from adtn.start import orthogonal_gates
+from adtn.start import orthogonal_gates, scale_gates
 from adtn.structure import Structure
 
 _START_ATTEMPTS = 16
@@ -36,85 +37,119 @@ def fit(
     structure: Structure,
     options: FitOptions | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
+    input_moment: Tensor | None = None,
 ) -> ADTN:
-    """Fit an ADTN to a weight. The same seed gives the same gates on the same machine.
+    """Fit an ADTN to a weight. The same seed gives the same gates on the same machine's CPU.
+
+    Minimises ||W - T||^2 / ||W||^2, with T scaled as well as possible at every step, so that the gates learn the
+    direction of W and do not shrink. With the second moment C of the layer's inputs, the squared norm is
+    tr(W C W^T): the mean square of the layer's outputs, so that directions which do not occur cost nothing.
 
     Args:
         weight: Of any shape with at most `structure.size` entries; not changed.
         structure: Of the ADTN.
         options: Steps, learning rate, seed.
-        on_step: Called after each step with its number (from 1), the number of steps and the squared relative error;
-            it may raise to stop.
+        on_step: Called after each step with its number (from 1), the number of steps and the squared relative error
+            before the step; it may raise to stop.
+        input_moment: C, (in, in) for a weight of shape (out, ...) with `in` entries a row: see `input_moments`.
 
     Returns:
-        The ADTN, on the weight's device and with its dtype; `relative_error` is set.
+        The ADTN, on the weight's device and with its dtype; `relative_error` is ||W - T|| / ||W||.
 
     Raises:
-        ShapeError: The weight does not fit `structure`, or holds NaN or infinite values.
+        ShapeError: The weight or C does not fit, or holds NaN or infinite values.
         TrainingDiverged: The error is no longer finite.
     """
     options = options or FitOptions()
     target = weight.detach()
-    if not torch.isfinite(target).all():
-        bad = int((~torch.isfinite(target)).sum())
-        raise ShapeError(f"weight: expected finite values, got {bad} that are NaN or infinite")
+    _check_finite("weight", target)
     generator = torch.Generator().manual_seed(options.seed)
     adtn = ADTN(target.shape, structure, target.dtype, generator).to(target.device)
     reference = target.to(adtn.gates.dtype)
-    scale_to(adtn, reference, generator)
-    if reference.any():
-        _minimise(adtn, reference, options, on_step)
+    distance = _Distance(reference, input_moment)
+    if distance.norm == 0:  # inputs that are all zero say nothing about the weight
+        distance = _Distance(reference, None)
+    if distance.norm > 0:
+        _start_alive(adtn, generator)
+        _scale(adtn, float(reference.norm() / _decode(adtn).detach().norm()))
+        _minimise(adtn, distance, options, on_step)
+    _scale(adtn, distance.best_scale(_decode(adtn).detach()))
     adtn.relative_error = relative_error(adtn, target)
     return adtn
 
 
+@torch.no_grad()
 def relative_error(adtn: ADTN, weight: Tensor) -> float:
     """||W - T|| / ||W|| in float64; for a weight of zeros 0 if T is zero too, else infinity."""
-    with torch.no_grad():
-        exact = weight.detach().double()
-        distance = float(torch.linalg.vector_norm(adtn().double() - exact))
-        norm = float(torch.linalg.vector_norm(exact))
+    exact = weight.detach().double()
+    distance = float(torch.linalg.vector_norm(adtn().double() - exact))
+    norm = float(torch.linalg.vector_norm(exact))
     if norm == 0:
         return 0.0 if distance == 0 else math.inf
     return distance / norm
 
 
+class _Distance:
+    """The squared distance from a weight in the norm that the fit uses, relative to the weight's own."""
+
+    def __init__(self, reference: Tensor, moment: Tensor | None) -> None:
+        self.reference = reference.flatten(1) if moment is not None else reference
+        self.moment = moment
+        if moment is not None:
+            row = self.reference.shape[1]
+            if moment.shape != (row, row):
+                raise ShapeError(f"input_moment: expected shape {(row, row)}, got {tuple(moment.shape)}")
+            _check_finite("input_moment", moment)
+            self.moment = moment.detach().to(reference)
+        self.weighted = self._times_moment(self.reference)
+        self.norm = float((self.weighted * self.reference).sum())
+
+    def of(self, decoded: Tensor) -> Tensor:
+        """1 - <T, W>^2 / (<T, T> <W, W>): the distance of the best multiple of T, (), differentiable."""
+        flat = decoded.view_as(self.reference)
+        overlap = (flat * self.weighted).sum()
+        return 1 - overlap.square() / ((flat * self._times_moment(flat)).sum() * self.norm)
+
+    def best_scale(self, decoded: Tensor) -> float:
+        """The factor that brings T closest to W; 0 if T is zero."""
+        flat = decoded.view_as(self.reference)
+        squared = float((flat * self._times_moment(flat)).sum())
+        return float((flat * self.weighted).sum()) / squared if squared > 0 else 0.0
+
+    def _times_moment(self, flat: Tensor) -> Tensor:
+        return flat if self.moment is None else flat @ self.moment
+
+
 @torch.no_grad()
-def scale_to(adtn: ADTN, reference: Tensor, generator: torch.Generator) -> None:
-    """Scale the output to the RMS of `reference` by the gates of the last TN layer: that stores no further number.
-
-    The output is linear in each of these gates, so each takes an equal share of the factor.
-    """
-    wanted = float(reference.double().square().mean().sqrt())
-    structure = adtn.structure
+def _start_alive(adtn: ADTN, generator: torch.Generator) -> None:
+    """With ReLU a small network can start dead: every entry of some TN layer negative. Draw until it is not."""
     for _ in range(_START_ATTEMPTS):
-        now = float(_decode(adtn, reference).double().square().mean().sqrt())
-        if now > 0:
-            break
-        # With ReLU a small network can start dead: every entry of some TN layer negative. Draw again.
-        adtn.gates.copy_(orthogonal_gates(structure, adtn.gates.dtype, generator))
-    last = len(structure.tn_layers[-1])
-    numbers = sum(gate.parameters for gate in structure.gates[-last:])
-    adtn.gates[-numbers:] *= (wanted / now) ** (1 / last) if now > 0 else 1.0
+        if adtn().any():
+            return
+        adtn.gates.copy_(orthogonal_gates(adtn.structure, adtn.gates.dtype, generator))
 
 
-def _decode(adtn: ADTN, reference: Tensor) -> Tensor:
-    """The decoded weight in the dtype of the gates."""
-    weight: Tensor = adtn()
-    return weight.to(reference.dtype)
+@torch.no_grad()
+def _scale(adtn: ADTN, factor: float) -> None:
+    """Make the decoded weight `factor` times as large."""
+    adtn.gates.copy_(scale_gates(adtn.gates, adtn.structure, factor))
+
+
+def _decode(adtn: ADTN) -> Tensor:
+    """The decoded weight in the dtype of the gates: half precision would spoil the gradient."""
+    return contract(adtn.gates, adtn.structure)[: adtn.shape.numel()].view(adtn.shape)
 
 
 def _minimise(
-    adtn: ADTN, reference: Tensor, options: FitOptions, on_step: Callable[[int, int, float], None] | None
+    adtn: ADTN, distance: _Distance, options: FitOptions, on_step: Callable[[int, int, float], None] | None
 ) -> None:
-    """Adam on the squared error relative to the weight's squared norm."""
-    norm = reference.square().sum()
+    """Adam on the distance."""
     optimiser = torch.optim.Adam([adtn.gates], lr=options.learning_rate)
     for step in range(options.steps):
         optimiser.param_groups[0]["lr"] = options.learning_rate * cosine(step, options.steps)
         optimiser.zero_grad()
         with torch.enable_grad():
-            loss = (_decode(adtn, reference) - reference).square().sum() / norm
+            loss = distance.of(_decode(adtn))
             torch.autograd.backward(loss)
         error = float(loss.detach())
         if not math.isfinite(error):
@@ -122,3 +157,9 @@ def _minimise(
         optimiser.step()
         if on_step is not None:
             on_step(step + 1, options.steps, error)
+
+
+def _check_finite(name: str, tensor: Tensor) -> None:
+    finite = torch.isfinite(tensor)
+    if not finite.all():
+        raise ShapeError(f"{name}: expected finite values, got {int((~finite).sum())} that are NaN or infinite")

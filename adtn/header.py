@@ -74,7 +74,7 @@ def parse_header(metadata: Mapping[str, str] | None, where: str) -> Header:
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{where}: the metadata entry {METADATA_KEY!r} is not JSON: {error}") from None
     version = data.get("version") if isinstance(data, dict) else None
-    if not isinstance(version, int) or version < 1:
+    if type(version) is not int or version < 1:
         raise FormatError(f"{where}: expected a format version, got {version!r}")
     if version > FORMAT_VERSION:
         raise FormatError(

@@ -134,7 +134,8 @@ def make_plan(
     """Choose the layers and a structure for each.
 
     Without a target each layer gets the choice, with defaults for what is open. With one, each starts at its smallest
-    structure; then the layer that is compressed most is deepened, again and again, while the total stays within.
+    structure; then the shallowest layer (of several the one that is compressed most) is made deeper, again and again,
+    while the total stays within: a shallow layer among deep ones costs more accuracy than it saves numbers.
 
     Args:
         layers: All layers of the model.
@@ -187,7 +188,7 @@ def _nothing(names: Sequence[str] | None, asked: Sequence[Layer]) -> str:
 
 
 def _grow(layers: Sequence[Layer], wish: StructureChoice, target: Target) -> list[StructureChoice]:
-    """The largest choices within the target, by deepening the most compressed layer first."""
+    """The largest choices within the target, grown evenly."""
     original = sum(layer.entries for layer in layers)
     limit = target.limit(original)
     choices = [smallest(wish)] * len(layers)
@@ -195,15 +196,16 @@ def _grow(layers: Sequence[Layer], wish: StructureChoice, target: Target) -> lis
     if sum(sizes) > limit:
         raise PlanError("target_unreachable", _unreachable(target, layers, sum(sizes)))
     growing = set(range(len(layers)))
+    steps = [0] * len(layers)
     while growing:
-        i = max(growing, key=lambda k: (layers[k].entries / sizes[k], -k))
+        i = min(growing, key=lambda k: (steps[k], sizes[k] / layers[k].entries, k))
         grown = larger(choices[i], wish)
         size = grown.structure(layers[i].shape).parameters if grown else 0
         # The total only grows, so what does not fit now will not fit later.
         if grown is None or size >= layers[i].entries or sum(sizes) - sizes[i] + size > limit:
             growing.remove(i)
         else:
-            choices[i], sizes[i] = grown, size
+            choices[i], sizes[i], steps[i] = grown, size, steps[i] + 1
     return choices
 
 

@@ -8,7 +8,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 ScheduleName = Literal["cosine", "one_cycle"]
 
-WARM_UP_FRACTION = 0.05
+WARM_UP_FRACTION = 0.1
 
 
 def cosine(step: int, steps: int) -> float:
@@ -17,7 +17,7 @@ def cosine(step: int, steps: int) -> float:
 
 
 def warm_cosine(step: int, steps: int) -> float:
-    """Up to 1 along a line in the first twentieth of the steps, then down to 0 at `steps` along half a cosine."""
+    """Up to 1 along a line in the first tenth of the steps, then down to 0 at `steps` along half a cosine."""
     warm_up = int(WARM_UP_FRACTION * steps)
     if step < warm_up:
         return (step + 1) / (warm_up + 1)

@@ -27,6 +27,25 @@ def orthogonal_gates(structure: Structure, dtype: torch.dtype, generator: torch.
     return torch.cat([_orthogonal(out, into, generator).reshape(-1) for out, into in structure.gate_shapes]).to(dtype)
 
 
+def scale_gates(gates: Tensor, structure: Structure, factor: float) -> Tensor:
+    """Gates whose contraction is `factor` times as large; no further number is stored.
+
+    The contraction is linear in each gate of the last TN layer, so these share the factor; one of them takes the sign.
+
+    Args:
+        gates: Flat (structure.parameters,).
+        structure: Theirs.
+        factor: Any number.
+    """
+    last = structure.gates[-len(structure.tn_layers[-1]) :]
+    shares = torch.full((len(last),), abs(factor) ** (1 / len(last)), dtype=gates.dtype)
+    shares[0] *= -1 if factor < 0 else 1
+    numbers = [gate.parameters for gate in last]
+    scaled = gates.clone()
+    scaled[-sum(numbers) :] *= shares.repeat_interleave(torch.tensor(numbers)).to(gates.device)
+    return scaled
+
+
 def _orthogonal(out: int, into: int, generator: torch.Generator | None) -> Tensor:
     """A random (out, in) matrix whose shorter side is orthonormal, uniformly distributed."""
     drawn = torch.randn(max(out, into), min(out, into), dtype=torch.float64, generator=generator)

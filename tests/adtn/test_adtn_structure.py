@@ -40,7 +40,8 @@ def test_a_gate_over_touched_and_untouched_sites_has_input_dimension_one_on_the_
 
 
 @pytest.mark.parametrize(
-    ("shape", "sites"), [((1,), 1), ((2,), 1), ((3,), 2), ((120, 400), 16), ((16, 6, 5, 5), 12), ((2**20,), 20), ((), 1)]
+    ("shape", "sites"),
+    [((1,), 1), ((2,), 1), ((3,), 2), ((120, 400), 16), ((16, 6, 5, 5), 12), ((2**20,), 20), ((), 1)],
 )
 def test_sites_for_is_the_fewest_binary_sites_that_hold_the_shape(shape: tuple[int, ...], sites: int) -> None:
     assert sites_for(shape) == sites

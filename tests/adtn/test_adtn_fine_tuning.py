@@ -1,0 +1,228 @@
+import copy
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from adtn import (
+    FineTuneOptions,
+    FitOptions,
+    ShapeError,
+    TrainingDiverged,
+    brick_wall,
+    compress,
+    encoded,
+    fine_tune,
+)
+from adtn.fine_tuning import distillation_loss, gate_rate
+from adtn.schedules import scheduler, warm_cosine
+
+
+def blobs(count: int = 300) -> tuple[Tensor, Tensor]:
+    """Points around 4 centres in 20 dimensions."""
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(4, 20, generator=generator)
+    labels = torch.randint(0, 4, (count,), generator=generator)
+    return centres[labels] + 0.5 * torch.randn(count, 20, generator=generator), labels
+
+
+def classifier(seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Linear(20, 32),
+        nn.BatchNorm1d(32),
+        nn.ReLU(),
+        nn.Dropout(0.2),
+        nn.Linear(32, 32),
+        nn.ReLU(),
+        nn.Linear(32, 4),
+    )
+
+
+def compressed(seed: int = 0) -> nn.Sequential:
+    model = classifier(seed)
+    compress(model, {"4.weight": brick_wall(10)}, FitOptions(steps=5))
+    return model
+
+
+def accuracy(model: nn.Module, inputs: Tensor, labels: Tensor) -> float:
+    model.eval()
+    with torch.no_grad():
+        return float((model(inputs).argmax(1) == labels).float().mean())
+
+
+OPTIONS = FineTuneOptions(epochs=4, batch_size=32)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle"])
+def test_a_compressed_classifier_learns(schedule: str) -> None:
+    inputs, labels = blobs()
+    model = compressed()
+    fine_tune(model, inputs, labels, FineTuneOptions(epochs=6, batch_size=32, schedule=schedule))
+    assert accuracy(model, inputs, labels) > 0.95
+
+
+def test_same_seed_gives_the_same_weights_to_the_last_bit() -> None:
+    inputs, labels = blobs()
+    states = []
+    for noise in (1, 2):
+        model, teacher = compressed(), classifier(3)
+        torch.manual_seed(noise)  # what the global generator did before must not matter
+        fine_tune(model, inputs, labels, OPTIONS, teacher)
+        states.append(model.state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_another_seed_gives_other_weights() -> None:
+    inputs, labels = blobs()
+    models = [compressed(), compressed()]
+    for seed, model in enumerate(models):
+        fine_tune(model, inputs, labels, FineTuneOptions(epochs=1, batch_size=32, seed=seed))
+    assert not torch.equal(models[0][0].weight, models[1][0].weight)
+
+
+def test_the_global_generator_is_given_back() -> None:
+    state = torch.get_rng_state()
+    model = compressed()
+    torch.set_rng_state(state)
+    fine_tune(model, *blobs(), OPTIONS)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_batch_norm_learns_its_statistics_and_dropout_is_active() -> None:
+    inputs, labels = blobs()
+    model = compressed()
+    zeros: list[float] = []
+    model[3].register_forward_hook(
+        lambda module, args, out: zeros.append(float((out[args[0] > 0] == 0).float().mean()))
+    )
+    fine_tune(model, inputs, labels, OPTIONS)
+    assert not torch.allclose(model[1].running_mean, torch.zeros(32))
+    assert int(model[1].num_batches_tracked) == len(zeros) == 4 * 10
+    assert sum(zeros) / len(zeros) == pytest.approx(0.2, abs=0.02)
+
+
+def test_modes_are_restored_and_the_teacher_is_not_changed() -> None:
+    model, teacher = compressed(), classifier(3)
+    model.eval()
+    model[1].train()
+    teacher.train()
+    before = copy.deepcopy(teacher.state_dict())
+    fine_tune(model, *blobs(), OPTIONS, teacher)
+    assert (model.training, model[1].training, model[3].training, teacher.training) == (False, True, False, True)
+    assert all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def test_frozen_parameters_stay_as_they_are() -> None:
+    model = compressed()
+    model[0].weight.requires_grad_(False)
+    before = model[0].weight.clone()
+    fine_tune(model, *blobs(), OPTIONS)
+    assert torch.equal(model[0].weight, before)
+
+
+def test_distillation_pulls_the_model_to_the_teacher() -> None:
+    inputs, labels = blobs()
+    teacher = classifier(3)
+    fine_tune(teacher, inputs, labels, OPTIONS)
+    wrong = (labels + 1) % 4  # so that what is learned from the teacher can be told from the labels
+    shares = []
+    for distill in (False, True):
+        model = compressed()
+        fine_tune(model, inputs, wrong, FineTuneOptions(epochs=4, batch_size=32, distill=distill), teacher)
+        shares.append(accuracy(model, inputs, labels))
+    assert shares[0] < 0.1 < 0.5 < shares[1]
+
+
+def test_distillation_loss_is_the_divergence_of_the_softened_outputs() -> None:
+    outputs, targets = torch.randn(5, 4), torch.randn(5, 4)
+    p, q = functional.softmax(targets / 3, 1), functional.softmax(outputs / 3, 1)
+    expected = 9 * (p * (p / q).log()).sum(1).mean()
+    torch.testing.assert_close(distillation_loss(outputs, targets, 3.0), expected)
+
+
+def test_progress_is_reported_and_may_stop_the_training() -> None:
+    model = compressed()
+    seen: list[tuple[int, int]] = []
+
+    def watch(step: int, steps: int, loss: float) -> None:
+        assert math.isfinite(loss)
+        seen.append((step, steps))
+        if step == 7:
+            raise KeyboardInterrupt
+
+    model.eval()
+    with pytest.raises(KeyboardInterrupt):
+        fine_tune(model, *blobs(), OPTIONS, on_step=watch)
+    assert seen == [(n, 40) for n in range(1, 8)]
+    assert not model.training
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_clear_error() -> None:
+    with pytest.raises(TrainingDiverged, match=r"step \d+ of 40; use a smaller learning_rate"):
+        fine_tune(compressed(), *blobs(), FineTuneOptions(epochs=4, batch_size=32, learning_rate=1e30))
+
+
+def test_a_last_batch_of_one_sample_is_left_out() -> None:
+    inputs, labels = blobs(33)
+    steps: list[int] = []
+    fine_tune(compressed(), inputs, labels, FineTuneOptions(1, batch_size=32), on_step=lambda *a: steps.append(a[1]))
+    assert steps == [1]
+
+
+def test_no_epochs_change_nothing() -> None:
+    model = compressed()
+    before = copy.deepcopy(model.state_dict())
+    fine_tune(model, *blobs(), FineTuneOptions(epochs=0))
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_inputs_and_labels_must_match() -> None:
+    inputs, labels = blobs()
+    with pytest.raises(ShapeError, match="got 300 and 299"):
+        fine_tune(compressed(), inputs, labels[:-1])
+    with pytest.raises(ShapeError, match="got 0 and 0"):
+        fine_tune(compressed(), inputs[:0], labels[:0])
+
+
+def test_gates_learn_faster_than_dense_weights_but_slower_in_deep_and_wide_networks() -> None:
+    options = FineTuneOptions(learning_rate=0.01)
+    assert gate_rate(brick_wall(8, 2), options) == pytest.approx(0.08)
+    assert gate_rate(brick_wall(8, 1), options) == pytest.approx(0.08)
+    assert gate_rate(brick_wall(8, 4), options) == pytest.approx(0.04)
+    assert gate_rate(brick_wall(8, 2, 4), options) == pytest.approx(0.02)
+    assert gate_rate(brick_wall(8, 4), FineTuneOptions(gate_learning_rate=0.5)) == 0.5
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle"])
+@pytest.mark.parametrize("steps", [1, 2, 7, 100])
+def test_learning_rates_rise_to_their_peak_and_fall_to_almost_nothing(schedule: str, steps: int) -> None:
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
+    rates = scheduler(schedule, optimiser, steps)  # type: ignore[arg-type]
+    seen = []
+    for _ in range(steps):
+        seen.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        rates.step()
+    peak = seen.index(max(seen))
+    assert seen[: peak + 1] == sorted(seen[: peak + 1])
+    assert seen[peak:] == sorted(seen[peak:], reverse=True)
+    assert max(seen) <= 0.5
+    assert steps < 100 or (max(seen) == pytest.approx(0.5) and seen[0] < 0.1 and seen[-1] < 0.01)
+
+
+def test_cosine_warms_up_for_a_tenth_of_the_steps() -> None:
+    assert warm_cosine(0, 100) == pytest.approx(1 / 11)
+    assert warm_cosine(10, 100) == 1
+    assert warm_cosine(55, 100) == pytest.approx(0.5)
+
+
+def test_a_dense_model_can_be_trained_too() -> None:
+    inputs, labels = blobs()
+    model = classifier()
+    fine_tune(model, inputs, labels, OPTIONS)
+    assert not encoded(model)
+    assert accuracy(model, inputs, labels) > 0.95

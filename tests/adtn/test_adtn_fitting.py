@@ -1,0 +1,137 @@
+import math
+
+import pytest
+import torch
+
+from adtn.contraction import contract
+from adtn.errors import ShapeError, TrainingDiverged
+from adtn.fitting import FitOptions, fit, relative_error
+from adtn.module import ADTN
+from adtn.start import orthogonal_gates, scale_gates
+from adtn.structure import Structure, brick_wall
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).float()
+
+
+def test_a_weight_that_an_adtn_can_represent_is_found() -> None:
+    structure = brick_wall(6, 1, activation="none")
+    gates = orthogonal_gates(structure, torch.float32, torch.Generator().manual_seed(5))
+    weight = 3 * contract(gates, structure).view(8, 8)
+    adtn = fit(weight, structure, FitOptions(steps=500, learning_rate=0.05))
+    assert adtn.relative_error is not None
+    assert adtn.relative_error < 0.05
+    # No other weight of this size is met as well: it has more degrees of freedom than the gates.
+    assert fit(random(8, 8), structure, FitOptions(steps=500, learning_rate=0.05)).relative_error > 0.5
+
+
+def test_relative_error_is_the_distance_to_the_decoded_weight() -> None:
+    weight = random(12, 20)
+    adtn = fit(weight, brick_wall(8))
+    expected = torch.linalg.norm(weight.double() - adtn().detach().double()) / torch.linalg.norm(weight.double())
+    assert adtn.relative_error == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_more_steps_give_a_smaller_error_and_the_best_scale() -> None:
+    weight = random(12, 20)
+    few, many = (fit(weight, brick_wall(8, 3), FitOptions(steps=n)) for n in (5, 200))
+    assert many.relative_error < few.relative_error < 1
+    decoded = many().detach()
+    assert float((decoded * weight).sum() / decoded.square().sum()) == pytest.approx(1, abs=1e-4)
+
+
+def test_the_seed_decides_the_gates_and_the_global_generator_is_left_alone() -> None:
+    weight = random(12, 20)
+    state = torch.get_rng_state()
+    first, again, other = (fit(weight, brick_wall(8), FitOptions(20, seed=s)).gates for s in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_the_decoded_weight_has_the_dtype_of_the_dense_one(dtype: torch.dtype) -> None:
+    assert fit(random(8, 8).to(dtype), brick_wall(6), FitOptions(steps=3))().dtype == dtype
+
+
+def test_a_weight_of_zeros_is_met_exactly() -> None:
+    adtn = fit(torch.zeros(8, 8), brick_wall(6))
+    assert not adtn().any()
+    assert adtn.relative_error == 0
+
+
+def test_relative_error_to_zeros_is_infinite() -> None:
+    adtn = ADTN((8, 8), brick_wall(6), generator=torch.Generator().manual_seed(0))
+    assert relative_error(adtn, torch.zeros(8, 8)) == math.inf
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_start_that_relu_would_kill_is_drawn_again(seed: int) -> None:
+    # One site, four TN layers: with most seeds every entry of some TN layer is negative at first.
+    structure = Structure((2,), (((0, 1),),) * 4)
+    adtn = fit(torch.tensor([1.0, 0.5]), structure, FitOptions(steps=20, seed=seed))
+    assert adtn().any()
+
+
+@pytest.mark.parametrize("factor", [0.01, 1.0, 30.0, -2.0, 0.0])
+def test_scaled_gates_scale_the_contraction(factor: float) -> None:
+    structure = brick_wall(7, 3)
+    gates = orthogonal_gates(structure, torch.float64, torch.Generator().manual_seed(0))
+    scaled = contract(scale_gates(gates, structure, factor), structure)
+    torch.testing.assert_close(scaled, factor * contract(gates, structure), rtol=1e-10, atol=1e-12)
+
+
+def test_with_the_moment_of_the_inputs_the_error_of_the_outputs_is_smaller() -> None:
+    weight = random(16, 32)
+    inputs = random(500, 32, seed=1) * torch.linspace(0, 2, 32) ** 2
+    moment = inputs.T @ inputs / 500
+
+    def output_error(adtn: ADTN) -> float:
+        return float((inputs @ (adtn().detach() - weight).T).norm() / (inputs @ weight.T).norm())
+
+    plain, weighted = fit(weight, brick_wall(9)), fit(weight, brick_wall(9), input_moment=moment)
+    assert output_error(weighted) < 0.9 * output_error(plain)
+    assert plain.relative_error < weighted.relative_error
+
+
+def test_the_moment_one_is_the_plain_norm() -> None:
+    weight = random(8, 8)
+    plain, same = fit(weight, brick_wall(6)), fit(weight, brick_wall(6), input_moment=torch.eye(8))
+    assert same.relative_error == pytest.approx(plain.relative_error, rel=1e-3)
+
+
+def test_a_moment_of_zeros_is_ignored() -> None:
+    weight = random(8, 8)
+    zero = fit(weight, brick_wall(6), input_moment=torch.zeros(8, 8))
+    assert zero.relative_error == fit(weight, brick_wall(6)).relative_error
+
+
+def test_progress_is_reported_and_may_stop_the_fit() -> None:
+    seen: list[tuple[int, int, float]] = []
+    fit(random(8, 8), brick_wall(6), FitOptions(steps=5), on_step=lambda *step: seen.append(step))
+    assert [(step, steps) for step, steps, _ in seen] == [(n, 5) for n in range(1, 6)]
+    assert all(0 < error <= 1 for _, _, error in seen)
+
+    def stop(step: int, _steps: int, _error: float) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(random(8, 8), brick_wall(6), on_step=stop)
+
+
+def test_what_cannot_be_fitted_is_refused() -> None:
+    weight = random(8, 8)
+    weight[0, :3] = torch.tensor([math.nan, math.inf, 0])
+    with pytest.raises(ShapeError, match="expected finite values, got 2 that are NaN or infinite"):
+        fit(weight, brick_wall(6))
+    with pytest.raises(ShapeError, match=r"input_moment: expected shape \(8, 8\), got \(4, 4\)"):
+        fit(random(8, 8), brick_wall(6), input_moment=torch.eye(4))
+    with pytest.raises(ShapeError, match="64 entries"):
+        fit(random(8, 8), brick_wall(5))
+
+
+def test_a_fit_that_diverges_says_so() -> None:
+    with pytest.raises(TrainingDiverged, match="smaller learning_rate"):
+        fit(random(8, 8), brick_wall(6, 4, activation="none"), FitOptions(steps=50, learning_rate=1e30))

@@ -1,0 +1,112 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from adtn.contraction import contract
+from adtn.decoding import decoded_once
+from adtn.errors import ShapeError
+from adtn.module import ADTN
+from adtn.start import orthogonal_gates
+from adtn.structure import Structure, brick_wall
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_decoded_weight_is_the_first_entries_of_the_contraction() -> None:
+    adtn = ADTN((5, 7), brick_wall(6), generator=seeded())
+    weight = adtn()
+    assert weight.shape == (5, 7)
+    assert torch.equal(weight.flatten(), contract(adtn.gates, adtn.structure)[:35])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "gates"),
+    [
+        (torch.float16, torch.float32),
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+)
+def test_weight_has_its_dtype_and_gates_are_never_coarser_than_float32(dtype: torch.dtype, gates: torch.dtype) -> None:
+    adtn = ADTN((4, 4), brick_wall(4), dtype, seeded())
+    assert (adtn().dtype, adtn.gates.dtype) == (dtype, gates)
+    adtn().sum().backward()
+    assert adtn.gates.grad is not None
+
+
+def test_a_model_cast_to_half_and_back_keeps_its_gates() -> None:
+    adtn = ADTN((4, 4), brick_wall(4), generator=seeded())
+    before = adtn.gates.detach().clone()
+    assert adtn.half()().dtype == torch.float16
+    assert adtn.float()().dtype == torch.float32
+    assert torch.equal(adtn.gates, before)
+    assert adtn.double()().dtype == torch.float64
+
+
+def test_one_parameter_holds_every_number() -> None:
+    adtn = ADTN((120, 400), brick_wall(16))
+    assert {name: tuple(p.shape) for name, p in adtn.named_parameters()} == {"gates": (384,)}
+    assert list(adtn.state_dict()) == ["gates"]
+
+
+def test_same_generator_seed_gives_the_same_start() -> None:
+    first, second, other = (ADTN((4, 4), brick_wall(4), generator=seeded(s)).gates for s in (1, 1, 2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+def test_start_gates_are_orthogonal_so_that_the_contraction_has_norm_one() -> None:
+    structure = Structure((2, 3, 2, 4), (((0, 2), (2, 4), (1, 3)),) * 4, "none")
+    gates = orthogonal_gates(structure, torch.float64, seeded())
+    torch.testing.assert_close(contract(gates, structure).norm(), torch.tensor(1.0, dtype=torch.float64))
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(ShapeError, match=r"\(5, 7\) has 35 entries.*5 sites hold 32"):
+        ADTN((5, 7), brick_wall(5))
+    with pytest.raises(ShapeError, match=r"torch\.int64"):
+        ADTN((5, 7), brick_wall(6), torch.int64)
+    with pytest.raises(ShapeError, match=r"expected a weight of shape \(5, 7\), got \(7, 5\)"):
+        ADTN((5, 7), brick_wall(6)).right_inverse(torch.zeros(7, 5))
+
+
+def test_it_registers_as_a_parametrization_by_hand() -> None:
+    layer = nn.Linear(7, 5)
+    adtn = ADTN((5, 7), brick_wall(6), generator=seeded())
+    parametrize.register_parametrization(layer, "weight", adtn)
+    assert torch.equal(layer.weight, adtn())
+    assert list(layer.state_dict()) == ["bias", "parametrizations.weight.0.gates"]
+
+
+def test_it_prints_its_shape_and_count() -> None:
+    assert "shape=(5, 7), sites=6, depth=2, gate_sites=2, activation='relu', parameters=124" in repr(
+        ADTN((5, 7), brick_wall(6))
+    )
+
+
+def test_within_decoded_once_a_weight_is_decoded_once() -> None:
+    adtn = ADTN((4, 4), brick_wall(4), generator=seeded())
+    with decoded_once():
+        first = adtn()
+        with decoded_once():
+            assert adtn() is first
+        assert adtn() is first
+        with torch.no_grad():
+            assert not adtn().requires_grad
+        assert adtn() is first
+    assert adtn() is not first
+
+
+def test_decoded_once_tells_a_module_from_its_deep_copy() -> None:
+    adtn = ADTN((4, 4), brick_wall(4), generator=seeded())
+    twin = copy.deepcopy(adtn)
+    with torch.no_grad():
+        twin.gates.mul_(2)
+    with decoded_once():
+        assert not torch.equal(adtn(), twin())
