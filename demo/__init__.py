@@ -1,0 +1,1 @@
+"""The whole job once, on the handwritten digits that come with scikit-learn: `python -m demo`."""
