@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from jobs.database import Database, now
 from jobs.ids import new_id
+from jobs.problems import Fault, ProblemError
 from jobs.tables import EventRow, JobRow
 
 EventType = Literal[
@@ -45,3 +46,19 @@ def after(db: Database, job_id: str, sequence: int, limit: int) -> list[EventRow
                 .limit(limit)
             )
         )
+
+
+def sequence_of(db: Database, job_id: str, event_id: str) -> int:
+    """The number of an event.
+
+    Raises:
+        ProblemError: validation_failed where the job has no such event.
+    """
+    with db.read() as session:
+        found = session.scalars(
+            select(EventRow.sequence).where(EventRow.job_id == job_id, EventRow.id == event_id)
+        ).one_or_none()
+    if found is None:
+        fault = Fault("/after", f"there is no event {event_id!r} of this job", "unknown_cursor")
+        raise ProblemError("validation_failed", fault.detail, [fault])
+    return found

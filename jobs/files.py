@@ -57,13 +57,18 @@ def folder(file_id: str) -> str:
     return f"files/{file_id}"
 
 
+def upload_key(file_id: str) -> str:
+    """Where the store keeps the bytes as they were uploaded."""
+    return f"{folder(file_id)}/upload"
+
+
 def create(
-    db: Database, file_id: str, *, owner: str, filename: str, purpose: Purpose, size: int, sha256: str
+    session: Session, file_id: str, *, owner: str, filename: str, purpose: Purpose, size: int, sha256: str
 ) -> FileRecord:
-    """Add an upload whose bytes are in the store under `folder(file_id)/upload`.
+    """Add an upload whose bytes are in the store under `upload_key(file_id)`.
 
     Args:
-        db: The database.
+        session: The transaction.
         file_id: The file's id, new.
         owner: Whose it is.
         filename: Its sanitised name.
@@ -71,22 +76,21 @@ def create(
         size: Its bytes.
         sha256: Their digest, in hexadecimal.
     """
-    with db.begin() as session:
-        row = FileRow(
-            id=file_id,
-            owner=owner,
-            filename=filename,
-            purpose=purpose,
-            status="processing",
-            bytes=size,
-            sha256=sha256,
-            upload_key=f"{folder(file_id)}/upload",
-            checked_key=f"{folder(file_id)}/checked.safetensors",
-            created_at=now(session),
-        )
-        session.add(row)
-        session.flush()
-        return record(row)
+    row = FileRow(
+        id=file_id,
+        owner=owner,
+        filename=filename,
+        purpose=purpose,
+        status="processing",
+        bytes=size,
+        sha256=sha256,
+        upload_key=upload_key(file_id),
+        checked_key=f"{folder(file_id)}/checked.safetensors",
+        created_at=now(session),
+    )
+    session.add(row)
+    session.flush()
+    return record(row)
 
 
 def get(db: Database, owner: str, file_id: str) -> FileRecord:

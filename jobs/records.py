@@ -118,31 +118,27 @@ def list_page(
         return page(session, JobRow, rows, owner, limit, after)
 
 
-def artifacts(db: Database, job_ids: Sequence[str]) -> dict[str, list[ArtifactRecord]]:
+def artifacts(session: Session, job_ids: Sequence[str]) -> dict[str, list[ArtifactRecord]]:
     """The artifacts of each job."""
     found: dict[str, list[ArtifactRecord]] = {job_id: [] for job_id in job_ids}
-    with db.read() as session:
-        rows = select(ArtifactRecord).where(ArtifactRecord.job_id.in_(job_ids)).order_by(ArtifactRecord.name)
-        for row in session.scalars(rows):
-            found[row.job_id].append(row)
+    rows = select(ArtifactRecord).where(ArtifactRecord.job_id.in_(job_ids)).order_by(ArtifactRecord.name)
+    for row in session.scalars(rows):
+        found[row.job_id].append(row)
     return found
 
 
-def queue_positions(db: Database, job_ids: Sequence[str]) -> dict[str, int]:
+def queue_positions(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
     """The place in the queue of those of the jobs that are queued, from 1."""
     place = func.row_number().over(order_by=(JobRow.queued_at, JobRow.id)).label("place")
     queue = select(JobRow.id, place).where(JobRow.status == "queued").subquery()
-    with db.read() as session:
-        rows = session.execute(select(queue.c.id, queue.c.place).where(queue.c.id.in_(job_ids)))
-        return {row.id: row.place for row in rows}
+    rows = session.execute(select(queue.c.id, queue.c.place).where(queue.c.id.in_(job_ids)))
+    return {row.id: row.place for row in rows}
 
 
-def unready_files(db: Database, row: JobRow) -> list[str]:
-    """The files of a job that wait for their inspection."""
-    with db.read() as session:
-        ids = [row.checkpoint_id, row.dataset_id]
-        found = session.scalars(select(FileRow.id).where(FileRow.id.in_(ids), FileRow.status == "processing"))
-        return list(found)
+def unready_files(session: Session, rows: Sequence[JobRow]) -> set[str]:
+    """Those files of the jobs that wait for their inspection."""
+    ids = {file_id for row in rows for file_id in (row.checkpoint_id, row.dataset_id) if file_id is not None}
+    return set(session.scalars(select(FileRow.id).where(FileRow.id.in_(ids), FileRow.status == "processing")))
 
 
 def cancel(db: Database, owner: str, job_id: str) -> JobRow:

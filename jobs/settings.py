@@ -2,7 +2,7 @@
 
 import ipaddress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -64,14 +64,10 @@ class Settings(BaseSettings):
         }
         return {**values, "data_dir": folder, **{name: values.get(name) or url for name, url in defaults.items()}}
 
-    @model_validator(mode="after")
-    def _refuse_to_be_open_to_the_network(self) -> Self:
-        if not self.require_keys and not _is_loopback(self.host):
-            raise ValueError(
-                f"ADTN_HOST={self.host} can be reached from other machines, so ADTN_REQUIRE_KEYS must be true "
-                "(make a key with `adtn keys create`)"
-            )
-        return self
+    @property
+    def open_to_the_network(self) -> bool:
+        """Whether anybody on another machine could call the service without a key."""
+        return not self.require_keys and not _is_loopback(self.host)
 
 
 def _is_loopback(host: str) -> bool:

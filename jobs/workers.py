@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
 
 from jobs.database import Database, now
 from jobs.tables import WorkerRow
@@ -22,16 +23,15 @@ def beat(db: Database, worker_id: str, *, queues: Sequence[str], hostname: str, 
 def alive(db: Database, queue: str, within_s: float) -> int:
     """How many workers on `queue` gave a sign of life in the last `within_s` seconds."""
     with db.read() as session:
-        since = now(session) - timedelta(seconds=within_s)
-        return session.scalars(
-            select(func.count()).select_from(WorkerRow).where(WorkerRow.queue == queue, WorkerRow.seen_at >= since)
-        ).one()
+        return count(session, queue, within_s)
 
 
-def forget(db: Database, worker_id: str) -> None:
-    """Remove a worker that has ended."""
-    with db.begin() as session:
-        session.execute(delete(WorkerRow).where(WorkerRow.id == worker_id))
+def count(session: Session, queue: str, within_s: float) -> int:
+    """As `alive`, in a session of the caller's."""
+    since = now(session) - timedelta(seconds=within_s)
+    return session.scalars(
+        select(func.count()).select_from(WorkerRow).where(WorkerRow.queue == queue, WorkerRow.seen_at >= since)
+    ).one()
 
 
 def forget_old(db: Database) -> None:

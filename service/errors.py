@@ -1,0 +1,150 @@
+"""Every error as an RFC 9457 problem: one handler for each way in which a request can fail."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from asgi_correlation_id import correlation_id
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+
+from jobs.problems import PROBLEMS, Fault, ProblemError
+from jobs.schemas.problems import Problem
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+HEADERS: dict[str, dict[str, str]] = {
+    "unauthorized": {"WWW-Authenticate": "Bearer"},
+    "file_not_ready": {"Retry-After": "1"},
+    "job_not_finished": {"Retry-After": "5"},
+    "idempotency_in_flight": {"Retry-After": "1"},
+    "not_ready": {"Retry-After": "5"},
+    "queue_unavailable": {"Retry-After": "5"},
+}
+CODES = {400: "malformed_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Let `app` answer every error with a problem."""
+    app.add_exception_handler(ProblemError, _problem)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(OperationalError, _database_error)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI declaration of errors that a route may answer with."""
+    described: dict[int | str, dict[str, Any]] = {}
+    for code in ("unauthorized", "validation_failed", *codes):
+        status, title = PROBLEMS[code]
+        before = described.get(status)
+        described[status] = {
+            "description": f"{before['description']}; {title}" if before else title,
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+    return described
+
+
+def problem_response(request: Request, error: ProblemError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """The answer that tells of `error`."""
+    problem = Problem(**error.to_json(), instance=request.url.path, request_id=correlation_id.get())
+    return JSONResponse(
+        problem.model_dump(),
+        status_code=error.status,
+        media_type=MEDIA_TYPE,
+        headers={**HEADERS.get(error.code, {}), **(headers or {})},
+    )
+
+
+def faults(error: ValidationError | RequestValidationError, value: Any, skip: int = 0) -> list[Fault]:
+    """The faults that pydantic found, each with a JSON pointer into `value`; nothing of `value` itself is repeated.
+
+    Args:
+        error: What pydantic raised.
+        value: What was validated.
+        skip: How many leading parts of each location are not part of `value`.
+    """
+    found: dict[str, Fault] = {}
+    for item in error.errors():
+        location = item["loc"][skip:]
+        pointer = "".join(f"/{_escaped(part)}" for part in _within(value, location, item["type"]))
+        detail = item["msg"].removeprefix("Value error, ")
+        if pointer in found:
+            # The branches of a union: each says what it would have taken.
+            detail = f"{found[pointer].detail}; or: {detail}"
+        found[pointer] = Fault(pointer, detail, item["type"])
+    return list(found.values())
+
+
+def invalid(found: Sequence[Fault]) -> ProblemError:
+    """The problem of a request that does not fit its schema."""
+    detail = "; ".join(f"{fault.pointer or 'the body'}: {fault.detail}" for fault in found[:5])
+    return ProblemError("validation_failed", detail, found)
+
+
+def _within(value: Any, location: Sequence[int | str], kind: str) -> list[int | str]:
+    """The parts of a location that lead through `value`; pydantic adds names of union branches, which do not."""
+    path: list[int | str] = []
+    for part in location:
+        if _holds(value, part):
+            value = value[part]
+        elif kind != "missing" or part != location[-1]:
+            continue
+        path.append(part)
+    return path
+
+
+def _holds(value: Any, part: int | str) -> bool:
+    if isinstance(value, list):
+        return isinstance(part, int) and part < len(value)
+    return isinstance(value, dict) and part in value
+
+
+def _escaped(part: int | str) -> str:
+    return str(part).replace("~", "~0").replace("/", "~1")
+
+
+async def _problem(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ProblemError)
+    return problem_response(request, error)
+
+
+async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    sources = {"query": dict(request.query_params), "path": dict(request.path_params), "header": dict(request.headers)}
+    found = [
+        Fault(f"/{item['loc'][-1]}", item["msg"].removeprefix("Value error, "), item["type"])
+        for item in error.errors()
+        if item["loc"][0] in sources
+    ]
+    return problem_response(request, invalid(found))
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    code = CODES.get(error.status_code, "malformed_request")
+    detail = {
+        "not_found": f"there is nothing at {request.url.path}",
+        "method_not_allowed": f"{request.method} is not allowed at {request.url.path}",
+    }.get(code, str(error.detail))
+    return problem_response(request, ProblemError(code, detail), error.headers)
+
+
+async def _database_error(request: Request, error: Exception) -> JSONResponse:
+    if "database or disk is full" in str(error):
+        return problem_response(request, ProblemError("storage_full", "there is no space left for the database"))
+    return await _unexpected(request, error)
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    identity = correlation_id.get()
+    # This answer is sent outside the middleware that adds the header to all others.
+    headers = {"X-Request-ID": identity} if identity else {}
+    return problem_response(request, ProblemError("internal_error", "the server's log has the details"), headers)

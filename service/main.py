@@ -1,0 +1,98 @@
+"""The application: `create_app` puts routes, middleware and the background reconciler together."""
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+
+from asgi_correlation_id import CorrelationIdMiddleware
+from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
+from prometheus_client import CollectorRegistry
+
+from jobs.database import migrate
+from jobs.reconcile import reconcile
+from jobs.settings import Settings
+from service import errors, openapi
+from service.body_limit import BodyLimit
+from service.metrics import RequestMetrics, StateCollector
+from service.resources import Resources, open_resources
+from service.routes import catalogue, files, jobs, probes, results
+
+log = logging.getLogger(__name__)
+
+# Request ids are repeated in headers and logs.
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Make the application. Nothing is opened before it starts.
+
+    Args:
+        settings: Where database, store and queue are, and how much is accepted.
+
+    Raises:
+        ValueError: Anybody on another machine could call the service without a key.
+    """
+    if settings.open_to_the_network:
+        raise ValueError(
+            f"ADTN_HOST={settings.host} can be reached from other machines, so ADTN_REQUIRE_KEYS must be true "
+            "(make a key with `adtn keys create`)"
+        )
+    app = FastAPI(
+        title="ADTN",
+        summary="Compress trained PyTorch models with automatically differentiable tensor networks.",
+        version=version("adtn"),
+        lifespan=_lifespan,
+        redirect_slashes=False,
+        separate_input_output_schemas=False,
+    )
+    app.state.settings = settings
+    app.state.registry = CollectorRegistry()
+    errors.add_handlers(app)
+    openapi.add_schemas(app)
+    for routes in (files, jobs, results, catalogue, probes):
+        app.include_router(routes.router)
+    app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes, max_upload_bytes=settings.max_upload_bytes)
+    app.add_middleware(RequestMetrics, registry=app.state.registry)
+    # Added last, so outermost: every answer and log line has the id.
+    app.add_middleware(CorrelationIdMiddleware, validator=lambda name: REQUEST_ID.fullmatch(name) is not None)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    await run_in_threadpool(migrate, settings.database_url)
+    resources = open_resources(settings)
+    app.state.resources = resources
+    collector = StateCollector(resources.db)
+    app.state.registry.register(collector)
+    task = asyncio.create_task(_reconcile_forever(resources))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        app.state.registry.unregister(collector)
+        resources.db.close()
+
+
+async def _reconcile_forever(resources: Resources) -> None:
+    settings = resources.settings
+    while True:
+        try:
+            await run_in_threadpool(
+                reconcile,
+                resources.db,
+                resources.queue,
+                republish_s=settings.republish_s,
+                max_attempts=settings.max_attempts,
+            )
+        except Exception:
+            # Whatever happened may be over at the next look, and without looks lost jobs would stay lost.
+            log.exception("the reconciler failed; it tries again")
+        await asyncio.sleep(settings.reconcile_s)

@@ -1,0 +1,71 @@
+"""Waiting for a job without holding a thread: the row is read again and again until it has changed."""
+
+import asyncio
+import hashlib
+import time
+
+from fastapi import Response
+from fastapi.concurrency import run_in_threadpool
+
+from jobs import records
+from jobs.schemas.jobs import Job
+from jobs.states import TERMINAL
+from service.downloads import matches
+from service.resources import Resources
+from service.views import job_views
+
+# Between two looks at a row, of a long poll or an event stream.
+LOOK_S = 0.25
+
+
+async def changed_job(resources: Resources, owner: str, job_id: str, wait_s: float, if_none_match: str | None) -> Job:
+    """A job, as soon as its status or stage is another than now; after `wait_s` seconds as it is then.
+
+    Args:
+        resources: The database.
+        owner: Whose job it must be.
+        job_id: The job.
+        wait_s: Longest wait; 0 answers at once.
+        if_none_match: What the client has; where the job is already another, the answer comes at once.
+
+    Raises:
+        ProblemError: not_found.
+    """
+    deadline = time.monotonic() + wait_s
+    first = job = await run_in_threadpool(_load, resources, owner, job_id)
+    known = if_none_match is None or matches(if_none_match, _etag(_body(job)))
+    while (
+        known
+        and (job.status, job.stage) == (first.status, first.stage)
+        and job.status not in TERMINAL
+        and time.monotonic() < deadline
+        and not resources.stopping.is_set()
+    ):
+        await asyncio.sleep(min(LOOK_S, max(0.0, deadline - time.monotonic())))
+        job = await run_in_threadpool(_load, resources, owner, job_id)
+    return job
+
+
+def job_response(job: Job, if_none_match: str | None) -> Response:
+    """The job with its ETag, or 304 where the client has it."""
+    body = _body(job)
+    headers = {"ETag": _etag(body), "Cache-Control": "no-cache"}
+    if job.status not in TERMINAL:
+        headers["Retry-After"] = "1"
+    if matches(if_none_match, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers, media_type="application/json")
+
+
+def _load(resources: Resources, owner: str, job_id: str) -> Job:
+    with resources.db.read() as session:
+        row = records.find(session, owner, job_id)
+        return job_views(session, [row], resources.settings.worker_silence_s)[0]
+
+
+def _body(job: Job) -> bytes:
+    return job.model_dump_json().encode()
+
+
+def _etag(body: bytes) -> str:
+    return f'"{hashlib.sha256(body).hexdigest()[:32]}"'

@@ -1,0 +1,73 @@
+"""Uploads: from the request's stream into the store, checked on the way."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from fastapi.concurrency import run_in_threadpool
+
+from jobs import files
+from jobs.ids import new_id
+from jobs.problems import ProblemError
+from service import digests
+from service.formats import LOOKED_AT_BYTES, check_start
+from service.resources import Resources
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Bytes that are in the store and belong to no file yet."""
+
+    file_id: str
+    bytes: int
+    sha256: str
+
+
+async def receive(resources: Resources, chunks: AsyncIterator[bytes]) -> Upload:
+    """Put a stream into the store; on any error, and when the client goes away, nothing is left there.
+
+    Raises:
+        ProblemError: empty_file, unsupported_format, too_large or storage_full.
+    """
+    file_id = new_id("file")
+    checked = _checked(chunks, resources.settings.max_upload_bytes)
+    stored = await resources.store.put_stream(files.upload_key(file_id), checked)
+    return Upload(file_id, stored.bytes, stored.sha256)
+
+
+async def verify(resources: Resources, upload: Upload, expected_sha256: str | None) -> None:
+    """Compare an upload with the digest that its client gave; on a mismatch nothing is left in the store.
+
+    Raises:
+        ProblemError: digest_mismatch.
+    """
+    try:
+        digests.check(expected_sha256, upload.sha256)
+    except ProblemError:
+        await discard(resources, [upload])
+        raise
+
+
+async def discard(resources: Resources, uploads: list[Upload]) -> None:
+    """Remove uploads that became no files."""
+    for upload in uploads:
+        await run_in_threadpool(resources.store.delete, files.folder(upload.file_id))
+
+
+async def _checked(chunks: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
+    """The same bytes, of which the first are held back until there are enough to be looked at."""
+    start, looked, size = b"", False, 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > limit:
+            raise ProblemError("too_large", f"expected a file of at most {limit} bytes")
+        if looked:
+            yield chunk
+            continue
+        start += chunk
+        if len(start) >= LOOKED_AT_BYTES:
+            check_start(start[:LOOKED_AT_BYTES])
+            looked = True
+            yield start
+    if not looked:
+        check_start(start)
+        yield start
