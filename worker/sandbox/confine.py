@@ -68,7 +68,8 @@ def confine(budget: Budget, readable: Iterable[Path]) -> None:
 def library_folders() -> list[Path]:
     """Folders that imports after confinement may read: the interpreter, installed packages, and this project's own."""
     own = [Path(path) for name in ("worker", "jobs", "adtn") for path in getattr(sys.modules.get(name), "__path__", [])]
-    return [Path(sys.prefix), Path(sys.base_prefix), *own]
+    packages = [Path(path) for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    return [Path(sys.prefix), Path(sys.base_prefix), *packages, *own]
 
 
 def _libc() -> ctypes.CDLL:

@@ -103,7 +103,9 @@ def read_header(file: BinaryIO, size: int, invalid: str) -> list[Entry]:
     if 8 + length > size:
         raise ProblemError("truncated_file", f"the header needs {8 + length} bytes, the file has {size}")
     header = _parse(file.read(length), invalid)
-    header.pop("__metadata__", None)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ProblemError(invalid, "expected __metadata__ to map strings to strings")
     if len(header) > MAX_TENSORS:
         raise ProblemError(invalid, f"expected at most {MAX_TENSORS} tensors, got {len(header)}")
     entries = [_entry(name, fields, 8 + length, invalid) for name, fields in header.items()]
