@@ -6,17 +6,16 @@ reported accuracy.
 """
 
 import gzip
-import io
-import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,8 +35,10 @@ FILES = {
 }
 LAYERS = ["conv2", "fc1", "fc2"]
 TARGETS = [1300, 2600]
-SEEDS = [0, 1, 2]
+EPOCHS = 3
 LEAST_BASELINE = 0.985
+# What each target must reach, by its parameters.
+LEAST_FINAL = {1300: 0.970, 2600: 0.978}
 
 
 class LeNet5(nn.Module):
@@ -99,3 +100,129 @@ def pack(folder: Path, target: Path) -> None:
         for name in FILES.values():
             path = folder / f"{name}.gz"
             archive.write(path if path.exists() else folder / name)
+
+
+@contextmanager
+def running_service(data_dir: Path) -> Iterator[str]:
+    """The embedded stack in a folder of its own; yields its URL."""
+    adtn = Path(sys.executable).with_name("adtn")
+    command = [adtn, "up", "--port", "0", "--data-dir", data_dir]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield next(line.split()[1] for line in process.stdout if line.startswith("ready "))
+        finally:
+            process.terminate()
+            process.wait(timeout=90)
+
+
+def upload(client: Client, path: Path, purpose: str) -> str:
+    """Upload a file and wait for its inspection; its id."""
+    file = client.files.wait(client.files.upload(path, purpose).id)
+    if file.status != "ready":
+        raise SystemExit(f"{path.name} was rejected: {file.error}")
+    return file.id
+
+
+def compress(client: Client, checkpoint: str, dataset: str, target: int, seed: int, folder: Path) -> dict[str, Any]:
+    """One job; the figures of its report, and where its artifacts are."""
+    started = time.perf_counter()
+    job = client.jobs.create(
+        {
+            "checkpoint": checkpoint,
+            "architecture": "lenet5",
+            "dataset": dataset,
+            "compression": {"layers": LAYERS, "target": {"parameters": target}},
+            "fine_tune": {"epochs": EPOCHS},
+            "seed": seed,
+        }
+    )
+    report = client.jobs.wait(job.id).report
+    assert report is not None
+    seconds = time.perf_counter() - started
+    for name in ("model.adtn.safetensors", "model.dense.safetensors"):
+        client.jobs.download(job.id, name, folder / name)
+    return {"report": report, "seconds": seconds}
+
+
+def check(run: dict[str, Any], target: int, folder: Path, images: Tensor, labels: Tensor) -> None:
+    """Refuse a run whose report is not what the downloaded files say."""
+    report = run["report"]
+    with safe_open(folder / "model.adtn.safetensors", "pt") as file:
+        stored = sum(file.get_slice(key).get_shape()[0] for key in file.keys() if key.endswith(".gates"))  # noqa: SIM118
+    model = LeNet5().eval()
+    model.load_state_dict(load_file(folder / "model.dense.safetensors"))
+    found = accuracy(model, images, labels)
+    claims = {
+        "numbers in the file": (stored, report["parameters"]["encoded"]["compressed"]),
+        "accuracy of the download": (found, report["accuracy"]["final"]),
+    }
+    for claim, (got, reported) in claims.items():
+        if got != reported:
+            raise SystemExit(f"{claim}: the report says {reported}, got {got}")
+    if stored > target:
+        raise SystemExit(f"expected at most {target} numbers, got {stored}")
+
+
+def run(data: Path, seeds: Sequence[int]) -> None:
+    """Train a baseline for each seed, run every target through the service, check, and store."""
+    tensors = {name: read_idx(data, file) for name, file in FILES.items()}
+    train_x, test_x = (tensors[name].unsqueeze(1).float() / 255 for name in ("train_x", "test_x"))
+    train_y, test_y = (tensors[name].long() for name in ("train_y", "test_y"))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pack(data, folder / "mnist.zip")
+        with running_service(folder / "service") as url, Client(url) as client:
+            dataset = upload(client, folder / "mnist.zip", "dataset")
+            runs: dict[int, list[dict[str, Any]]] = {target: [] for target in TARGETS}
+            for seed in seeds:
+                model = train(train_x, train_y, seed)
+                save_file(model.state_dict(), folder / "lenet5.safetensors")
+                checkpoint = upload(client, folder / "lenet5.safetensors", "checkpoint")
+                for target in TARGETS:
+                    result = compress(client, checkpoint, dataset, target, seed, folder)
+                    check(result, target, folder, test_x, test_y)
+                    figures = result["report"]["accuracy"]
+                    print(f"seed {seed}, at most {target}: {figures}, {result['seconds']:.0f} s", flush=True)
+                    runs[target].append(result)
+    rows = [row(target, found) for target, found in runs.items()]
+    store("lenet5_mnist", {"provenance": provenance(list(seeds)), "rows": rows})
+    for found in rows:
+        require(found)
+
+
+def row(target: int, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """One row of the table: every run and the median of each figure."""
+    reports = [run["report"] for run in runs]
+    first = reports[0]
+    return {
+        "target": target,
+        "parameters": first["parameters"]["encoded"]["compressed"],
+        "ratio": first["parameters"]["encoded"]["ratio"],
+        "structures": {layer["name"]: layer["structure"] for layer in first["parameters"]["layers"]},
+        "bytes": {
+            "checkpoint": first["bytes"]["checkpoint"],
+            "adtn": first["bytes"]["artifacts"]["model.adtn.safetensors"],
+        },
+        **{
+            name: summary([report["accuracy"][name] for report in reports])
+            for name in ("baseline", "after_fit", "final")
+        },
+        "seconds": summary([run["seconds"] for run in runs]),
+        "seconds_by_stage": [report["seconds"] for report in reports],
+    }
+
+
+def summary(runs: list[float]) -> dict[str, Any]:
+    """Every run and the median."""
+    return {"runs": runs, "median": statistics.median(runs)}
+
+
+def require(found: dict[str, Any]) -> None:
+    """Fail where a row misses what it must reach."""
+    if min(found["baseline"]["runs"]) < LEAST_BASELINE:
+        raise SystemExit(f"expected a baseline of at least {LEAST_BASELINE}, got {found['baseline']['runs']}")
+    if found["final"]["median"] < LEAST_FINAL[found["target"]]:
+        raise SystemExit(
+            f"at most {found['target']} numbers: expected {LEAST_FINAL[found['target']]}, got {found['final']['runs']}"
+        )

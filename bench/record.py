@@ -1,4 +1,4 @@
-"""What every stored result carries: the command, the commit, the machine, the seed."""
+"""What every stored result carries: the command, the commit, the machine, the seeds."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import torch
 RESULTS = Path(__file__).parent / "results"
 
 
-def provenance(seed: int) -> dict[str, object]:
+def provenance(seeds: list[int]) -> dict[str, object]:
     """Where and from what a result comes."""
     return {
         "command": " ".join(["python", "-m", "bench", *sys.argv[1:]]),
@@ -26,7 +26,7 @@ def provenance(seed: int) -> dict[str, object]:
             "python": platform.python_version(),
             "torch": torch.__version__,
         },
-        "seed": seed,
+        "seeds": seeds,
     }
 
 
