@@ -63,7 +63,9 @@ class ADTN(nn.Module):
         known = recall(self, with_grad)
         if known is not None:
             return known
-        flat = contract(self.gates, self.structure)
+        # A product of many gates needs their full precision, also inside an autocast block of the caller's.
+        with torch.autocast(self.gates.device.type, enabled=False):
+            flat = contract(self.gates, self.structure)
         weight = flat[: self.shape.numel()].view(self.shape).to(self.dtype)
         remember(self, with_grad, weight)
         return weight

@@ -110,3 +110,10 @@ def test_decoded_once_tells_a_module_from_its_deep_copy() -> None:
         twin.gates.mul_(2)
     with decoded_once():
         assert not torch.equal(adtn(), twin())
+
+
+def test_autocast_does_not_coarsen_the_contraction() -> None:
+    adtn = ADTN((16, 16), brick_wall(8), generator=seeded())
+    expected = adtn()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(adtn(), expected)
