@@ -32,7 +32,7 @@ def plan_for(weight: Tensor) -> Plan:
 
 def test_second_attempt_takes_the_fit_of_the_first(weight: Tensor, store: Store, tmp_path: Path) -> None:
     steps: list[float] = []
-    arguments = plan_for(weight), {"fc.weight": weight}, OPTIONS, store, tmp_path
+    arguments = plan_for(weight), {"fc.weight": weight}, {}, OPTIONS, store, tmp_path
     first = fit(*arguments, lambda done, message: steps.append(done))["fc.weight"]
     assert len(steps) == OPTIONS.steps
     second = fit(*arguments, lambda done, message: steps.append(done))["fc.weight"]
@@ -45,15 +45,17 @@ def test_fingerprint_tells_apart_all_that_a_fit_depends_on(weight: Tensor) -> No
     other_weight = weight.clone()
     other_weight[3, 5] += 1e-3
     variants = [
-        (weight, STRUCTURE, OPTIONS),
-        (other_weight, STRUCTURE, OPTIONS),
-        (weight.reshape(8, 32), STRUCTURE, OPTIONS),
-        (weight.double(), STRUCTURE, OPTIONS),
-        (weight, replace(STRUCTURE, activation="none"), OPTIONS),
-        (weight, adtn.brick_wall(sites=8, depth=3), OPTIONS),
-        (weight, STRUCTURE, replace(OPTIONS, seed=1)),
-        (weight, STRUCTURE, replace(OPTIONS, steps=6)),
-        (weight, STRUCTURE, replace(OPTIONS, learning_rate=0.03)),
+        (weight, STRUCTURE, OPTIONS, None),
+        (other_weight, STRUCTURE, OPTIONS, None),
+        (weight.reshape(8, 32), STRUCTURE, OPTIONS, None),
+        (weight.double(), STRUCTURE, OPTIONS, None),
+        (weight, replace(STRUCTURE, activation="none"), OPTIONS, None),
+        (weight, adtn.brick_wall(sites=8, depth=3), OPTIONS, None),
+        (weight, STRUCTURE, replace(OPTIONS, seed=1), None),
+        (weight, STRUCTURE, replace(OPTIONS, steps=6), None),
+        (weight, STRUCTURE, replace(OPTIONS, learning_rate=0.03), None),
+        (weight, STRUCTURE, OPTIONS, torch.eye(16)),
+        (weight, STRUCTURE, OPTIONS, 2 * torch.eye(16)),
     ]
     assert len({fingerprint(*variant) for variant in variants}) == len(variants)
-    assert fingerprint(weight, STRUCTURE, OPTIONS) == fingerprint(weight.clone(), STRUCTURE, OPTIONS)
+    assert fingerprint(weight, STRUCTURE, OPTIONS, None) == fingerprint(weight.clone(), STRUCTURE, OPTIONS, None)

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,7 +24,8 @@ FIT_VERSION = 1
 
 def fit(
     plan: Plan,
-    state: dict[str, Tensor],
+    state: Mapping[str, Tensor],
+    moments: Mapping[str, Tensor],
     options: FitOptions,
     store: Store,
     folder: Path,
@@ -33,7 +36,8 @@ def fit(
     Args:
         plan: The weights to encode, with their structures.
         state: The model's weights by key, on the device that fits.
-        options: Steps, learning rate and seed.
+        moments: For some of the keys the second moment of the layer's inputs: see `adtn.fit`.
+        options: Steps, learning rate and seed; each weight gets a seed of its own after that one.
         store: Where fits are kept, each as soon as it is made, so that a later attempt resumes after it.
         folder: A place for temporary files.
         on_step: Called with the share done, 0 to 1, and a message.
@@ -43,21 +47,24 @@ def fit(
     """
     fitted: dict[str, ADTN] = {}
     for number, entry in enumerate(plan.entries):
-        weight = state[entry.layer.key]
-        key = f"fits/{fingerprint(weight, entry.structure, options)}.safetensors"
+        weight, moment = state[entry.layer.key], moments.get(entry.layer.key)
+        own = replace(options, seed=options.seed + number)
+        key = f"fits/{fingerprint(weight, entry.structure, own, moment)}.safetensors"
 
         def report(step: int, steps: int, error: float, number: int = number, name: str = entry.layer.name) -> None:
-            on_step((number + step / steps) / len(plan.entries), f"fitting {name}, relative error {error:.3f}")
+            on_step(
+                (number + step / steps) / len(plan.entries), f"fitting {name}, relative error {math.sqrt(error):.3f}"
+            )
 
         found = stored_fit(key, weight, entry.structure, store, folder)
         if found is None:
-            found = adtn.fit(weight, entry.structure, options, on_step=report)
+            found = adtn.fit(weight, entry.structure, own, report, moment)
             keep_fit(found, key, store, folder)
         fitted[entry.layer.key] = found
     return fitted
 
 
-def fingerprint(weight: Tensor, structure: Structure, options: FitOptions) -> str:
+def fingerprint(weight: Tensor, structure: Structure, options: FitOptions, moment: Tensor | None) -> str:
     """A digest of all that a fit depends on: two fits with the same one have the same gates on the same device."""
     parts = {
         "version": FIT_VERSION,
@@ -67,10 +74,13 @@ def fingerprint(weight: Tensor, structure: Structure, options: FitOptions) -> st
         "shape": list(weight.shape),
         "dtype": str(weight.dtype),
         "structure": structure.to_json(),
+        "weighted": moment is not None,
         "options": vars(options),
     }
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
-    digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    for tensor in (weight, moment):
+        if tensor is not None:
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -25,6 +25,8 @@ from worker.pipeline.report import Measurements, build_report
 from worker.pipeline.verify import verify
 from worker.verification import Question
 
+MOMENT_SAMPLES = 2000
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -64,7 +66,7 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
     with timed(measured, "fit"):
         weights = {key: tensor.detach() for key, tensor in inputs.model.state_dict().items()}
         options = adtn.FitOptions(job.settings.fit.steps, job.settings.fit.learning_rate, job.settings.seed)
-        fitted = fit(plan, weights, options, store, folder, progress.step)
+        fitted = fit(plan, weights, moments_of(inputs, plan, job.settings.seed), options, store, folder, progress.step)
         for key, found in fitted.items():
             adtn.encode(inputs.model, key, found)
     measured.after_fit = test_accuracy(inputs, progress, "evaluating the fit")
@@ -99,6 +101,16 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
     report["verified"] = verify(question, measured.final, lambda: progress.step(0.5, "verifying"))
     artifacts += write_json(folder, "report.json", report), write_json(folder, "recipe.json", report["settings"])
     return Outcome(report, artifacts)
+
+
+def moments_of(inputs: Inputs, plan: adtn.Plan, seed: int) -> dict[str, torch.Tensor]:
+    """Second moments of the inputs of the planned layers on a part of the training data, where there are data."""
+    if inputs.dataset is None:
+        return {}
+    order = torch.randperm(len(inputs.dataset.train_x), generator=torch.Generator().manual_seed(seed))
+    return adtn.input_moments(
+        inputs.model, inputs.dataset.train_x[order[:MOMENT_SAMPLES]], [entry.layer.key for entry in plan.entries]
+    )
 
 
 def fine_tune(job: JobRecord, inputs: Inputs, teacher: torch.nn.Module, progress: ProgressReporter) -> None:
