@@ -4,6 +4,8 @@ import json
 import os
 import socket
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -118,6 +120,24 @@ def test_what_a_child_started_ends_with_it(run: Run, tmp_path: Path):
     assert [process for process in left if process.status() != psutil.STATUS_ZOMBIE] == []
 
 
+def test_a_child_ends_with_its_parent(tmp_path: Path):
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.write_bytes(b"anything")
+    out.mkdir()
+    call = (
+        "import sys; from pathlib import Path; from worker.sandbox import Limits, read_upload;"
+        "read_upload(Path(sys.argv[1]), 'dataset', 'x', Path(sys.argv[2]), Limits(), child=sys.argv[3:])"
+    )
+    arguments = [str(source), str(out), str(PROBE), json.dumps({"do": "sleep"})]
+    with subprocess.Popen([sys.executable, "-c", call, *arguments]) as parent:
+        while not any(path.read_bytes() == b"asleep" for path in out.iterdir()):
+            assert parent.poll() is None
+            time.sleep(0.02)
+        (child,) = psutil.Process(parent.pid).children()
+        parent.kill()
+    child.wait(timeout=30)
+
+
 def session_of(process: psutil.Process) -> int | None:
     try:
         return os.getsid(process.pid)
@@ -125,7 +145,8 @@ def session_of(process: psutil.Process) -> int | None:
         return None
 
 
-GOOD_FILE = safetensors_bytes({"train_x": entry("U8", [1], 0, 1)}, b"\0").hex()
+NAMES = ("train_x", "train_y", "test_x", "test_y")
+GOOD_FILE = safetensors_bytes({name: entry("U8", [1], i, i + 1) for i, name in enumerate(NAMES)}, bytes(4)).hex()
 GOOD_ANSWER = {
     "format": "npz",
     "summary": {"splits": {"train": 1, "test": 1}, "shape": [1], "classes": 1, "dtype": "uint8"},
@@ -144,6 +165,7 @@ GOOD_ANSWER = {
         {"layers": [{"name": "train_x"}]},
         {"summary": {"splits": {"train": -1}, "shape": [], "classes": 1, "dtype": "uint8"}},
         {"summary": "nothing"},
+        {"summary": {"parameters": 1, "layers": 0, "notes": []}},
     ],
 )
 def test_an_answer_that_is_not_exact_is_refused(run: Run, change: dict[str, Any]):
@@ -151,7 +173,19 @@ def test_an_answer_that_is_not_exact_is_refused(run: Run, change: dict[str, Any]
     assert run(do="answer", reply=reply, output=GOOD_FILE).code == "dataset_invalid"
 
 
-@pytest.mark.parametrize("output", ["", "00" * 100, GOOD_FILE + "00"])
+def test_the_answer_that_the_others_are_changed_from_is_accepted(tmp_path: Path):
+    out, source = tmp_path / "out", tmp_path / "source"
+    out.mkdir()
+    source.write_bytes(b"anything")
+    task = {"do": "answer", "reply": json.dumps({"answer": GOOD_ANSWER}), "output": GOOD_FILE}
+    found = read_upload(source, "dataset", "x", out, Limits(), child=[str(PROBE), json.dumps(task)])
+    assert found.summary == GOOD_ANSWER["summary"]
+
+
+ONE_ARRAY = safetensors_bytes({"train_x": entry("U8", [1], 0, 1)}, bytes(1)).hex()
+
+
+@pytest.mark.parametrize("output", ["", "00" * 100, GOOD_FILE + "00", ONE_ARRAY])
 def test_tensors_that_are_no_safetensors_are_refused(run: Run, output: str):
     reply = json.dumps({"answer": GOOD_ANSWER})
     assert run(do="answer", reply=reply, output=output).code in ("dataset_invalid", "truncated_file")

@@ -113,8 +113,7 @@ def test_views_and_transposes_come_out_as_dense_tensors(read: Read):
 
 @pytest.mark.parametrize("key", ["state_dict", "model"])
 def test_a_training_checkpoint_is_unwrapped_and_says_what_was_left_out(net: Net, read: Read, key: str):
-    optimizer = torch.optim.Adam(net.parameters())
-    found = read({"epoch": 3, key: net.state_dict(), "optimizer": optimizer.state_dict()})
+    found = read({"epoch": 3, key: net.state_dict(), "optimizer": {"state": {0: torch.ones(3)}, "param_groups": []}})
     require_same(found, net.state_dict())
     assert found.summary["notes"] == [f"read from the entry '{key}'; left out: 'epoch', 'optimizer'"]
 

@@ -30,7 +30,7 @@ def main(request: Mapping[str, Any]) -> None:
     budget = Budget(**request["budget"])
     files = request["files"]
     with os.fdopen(files["source"], "rb") as source, os.fdopen(files["output"], "wb") as output:
-        confine(budget, library_folders())
+        confine(budget, library_folders(), request["parent"])
         reply = _answer(reader, source, request["filename"], output, budget, invalid)
     with os.fdopen(files["reply"], "w", encoding="utf-8") as file:
         json.dump(reply, file)

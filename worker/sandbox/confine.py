@@ -43,12 +43,13 @@ def cut_network() -> bool:
     return any(libc.unshare(flags) == 0 for flags in (CLONE_NEWNET, CLONE_NEWUSER | CLONE_NEWNET))
 
 
-def confine(budget: Budget, readable: Iterable[Path]) -> None:
+def confine(budget: Budget, readable: Iterable[Path], parent: int) -> None:
     """Give up everything that reading an open file and writing to another does not need.
 
     Args:
         budget: Limits of this process, counted from now on.
         readable: Folders that later imports may need.
+        parent: The process that waits for this one; this one never outlives it.
     """
     folders = [folder.resolve() for folder in readable if folder.exists()]
     libc = _libc()
@@ -61,6 +62,8 @@ def confine(budget: Budget, readable: Iterable[Path]) -> None:
     _drop_privileges(libc, folders)
     # After the change of user, which clears it: die when the parent dies.
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        raise SystemExit("the parent died first")
     libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     _refuse_events([f"{folder}{os.sep}" for folder in folders])
 

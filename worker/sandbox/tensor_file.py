@@ -140,11 +140,11 @@ def _parse(text: bytes, invalid: str) -> dict[str, Any]:
     """The header's JSON, without repeated keys."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            names = [name for name, _ in pairs]
-            repeated = next(name for name in names if names.count(name) > 1)
-            raise ProblemError(invalid, f"the header names {quoted(repeated)} more than once")
+        found: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in found:
+                raise ProblemError(invalid, f"the header names {quoted(name)} more than once")
+            found[name] = value
         return found
 
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from jobs.problems import ProblemError
-from worker.sandbox.answer import MAX_ANSWER_BYTES, Answer, parse
+from worker.sandbox.answer import MAX_ANSWER_BYTES, Answer, DatasetSummary, parse
 from worker.sandbox.limits import Budget, Limits
 from worker.sandbox.process import Ending, run_child
 from worker.sandbox.tensor_file import read_header
@@ -19,6 +19,7 @@ from worker.sandbox.tensor_file import read_header
 Purpose = Literal["checkpoint", "dataset"]
 INVALID = {"checkpoint": "checkpoint_invalid", "dataset": "dataset_invalid"}
 CHILD = ("-m", "worker.sandbox.child")
+DATASET_TENSORS = {"train_x", "train_y", "test_x", "test_y"}
 OUTPUT_NAME = "checked.safetensors"
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,13 @@ def _ask_child(
     """Start the child on open files, so that it needs no path, and check what it says and wrote."""
     with tempfile.TemporaryFile() as reply:
         files = {"source": upload.fileno(), "output": output.fileno(), "reply": reply.fileno()}
-        request = {"purpose": purpose, "filename": filename[-200:], "files": files, "budget": asdict(budget)}
+        request = {
+            "purpose": purpose,
+            "filename": filename[-200:],
+            "files": files,
+            "budget": asdict(budget),
+            "parent": os.getpid(),
+        }
         ending = run_child([*child, json.dumps(request)], list(files.values()), budget.wall_s)
         if ending.returncode != 0 or ending.timed_out:
             raise _problem_of(ending, purpose, budget)
@@ -95,19 +102,23 @@ def _ask_child(
             reply.seek(0)
             answer = parse(reply.read(MAX_ANSWER_BYTES))
             header = read_header(output, output.seek(0, os.SEEK_END), INVALID[purpose])
-            _require_consistent(answer, {entry.name for entry in header})
+            _require_consistent(answer, purpose, {entry.name for entry in header})
         except ValueError as error:
             log.error("the sandbox wrote what does not hold together: %s; its log: %s", error, ending.log)
             raise ProblemError(INVALID[purpose], "the file cannot be read") from error
     return answer
 
 
-def _require_consistent(answer: Answer, names: set[str]) -> None:
-    """Refuse an answer that speaks of other tensors than the file holds.
+def _require_consistent(answer: Answer, purpose: Purpose, names: set[str]) -> None:
+    """Refuse an answer of the other kind, or one that speaks of other tensors than the file holds.
 
     Raises:
         ValueError: It does.
     """
+    if isinstance(answer.summary, DatasetSummary) != (purpose == "dataset"):
+        raise ValueError(f"the answer is not that of a {purpose}")
+    if purpose == "dataset" and names != DATASET_TENSORS:
+        raise ValueError("the file does not hold the four arrays of a data set")
     strays = {layer.key for layer in answer.layers} - names - answer.aliases.keys()
     if strays or not set(answer.aliases.values()) <= names or answer.aliases.keys() & names:
         raise ValueError("the answer names tensors that are not in the file")
