@@ -69,7 +69,7 @@ def accuracy_elsewhere(dense: Path, test_split: Path) -> float:
     """
     script = Path(__file__).with_name("stranger.py")
     site_packages = sysconfig.get_path("purelib")
-    command = [sys.executable, "-I", "-S", script, site_packages, dense, test_split]
+    command = [sys.executable, "-I", "-S", str(script), site_packages, str(dense), str(test_split)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ClaimFailed(f"the dense artifact cannot be used without adtn: {done.stderr.strip()}")

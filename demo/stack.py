@@ -23,8 +23,10 @@ def running_stack(data_dir: Path) -> Iterator[str]:
     # What the stack might leave behind becomes a child of this process, so that it can be counted.
     kernel.adopt_orphans()
     adtn = Path(sys.executable).with_name("adtn")
-    command = [adtn, "up", "--port", "0", "--data-dir", data_dir]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    command = [str(adtn), "up", "--port", "0", "--data-dir", str(data_dir)]
+    # One thread: see demo.__main__.
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             assert process.stdout is not None
             ready = process.stdout.readline().split()

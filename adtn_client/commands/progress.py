@@ -54,10 +54,11 @@ class Bar:
 
 
 class Lines:
-    """Lines on stderr: one for each new label or note, and for each tenth."""
+    """Lines on stderr: one for each new label, one for each new first word of the note, and one for each tenth."""
 
     def __init__(self) -> None:
-        self._last = ("", -1.0, "")
+        self._shown: tuple[str, str] | None = None
+        self._next_fraction = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -69,11 +70,12 @@ class Lines:
 
     def show(self, label: str, fraction: float, note: str = "") -> None:
         """Write a line if there is news."""
-        last_label, last_fraction, last_note = self._last
-        news = label != last_label or (note and note != last_note) or fraction >= min(last_fraction + LINE_STEP, 1.0)
-        if news and (label, fraction, note) != self._last:
+        # What follows the first word may change several times a second, such as a loss.
+        now = (label, note.partition(":")[0])
+        if now != self._shown or fraction >= self._next_fraction:
             output.say(f"{label} {fraction:4.0%}{'  ' if note else ''}{note}")
-            self._last = (label, fraction, note)
+            self._shown = now
+            self._next_fraction = min(fraction + LINE_STEP, 1.0) if fraction < 1.0 else 2.0
 
 
 def display() -> AbstractContextManager[Display]:

@@ -9,7 +9,7 @@ def show_report(report: dict[str, Any]) -> None:
     """Print a report: accuracy, sizes, a table of the layers, times."""
     show_layers(report["parameters"]["layers"])
     for name, text in summary(report):
-        output.result(f"{name:<18}{text}")
+        output.result(f"{name:<25}{text}")
 
 
 def show_layers(layers: list[dict[str, Any]]) -> None:

@@ -186,7 +186,7 @@ def test_names_from_the_server_cannot_steer_the_terminal(server: ScriptedServer)
 
 def test_report_is_a_table_or_json(server: ScriptedServer) -> None:
     server.script.append(json_answer(a_report()))
-    assert "verified          reproduced in a fresh process" in adtn("report", "job_1", server=server).stdout
+    assert "verified                 reproduced in a fresh process" in adtn("report", "job_1", server=server).stdout
     assert json.loads(adtn("report", "job_1", "--json", server=server).stdout) == a_report()
 
 
