@@ -5,7 +5,7 @@ The README of this package specifies the format.
 
 import os
 from pathlib import Path
-from tempfile import mkstemp
+from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -40,13 +40,12 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """
     tensors, header = _contents(model)
     target = Path(path)
-    handle, temporary = mkstemp(dir=target.parent, prefix=target.name, suffix=".tmp")
-    os.close(handle)
+    temporary = target.with_name(f"{target.name}.{uuid4().hex}.tmp")
     try:
         save_file(tensors, temporary, metadata={METADATA_KEY: header.to_text()})
         os.replace(temporary, target)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
 
 

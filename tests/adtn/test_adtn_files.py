@@ -178,6 +178,13 @@ def test_a_failed_save_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["m.safetensors"]
 
 
+def test_a_file_that_cannot_be_written_leaves_no_rest(tmp_path: Path) -> None:
+    (tmp_path / "m.safetensors").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        save(network(), tmp_path / "m.safetensors")
+    assert [item.name for item in tmp_path.iterdir()] == ["m.safetensors"]
+
+
 def test_an_entry_with_the_name_of_the_gates_is_refused(tmp_path: Path) -> None:
     clash = nn.Module()
     clash.weight = nn.Parameter(torch.randn(8, 8))
