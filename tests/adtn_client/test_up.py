@@ -1,0 +1,141 @@
+"""`adtn up` from its first line to its last process, whoever is killed meanwhile."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.redis]
+
+ADTN = Path(sys.executable).with_name("adtn")
+
+
+def wait_until(condition: Callable[[], object], within_s: float = 60) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that in time"
+        time.sleep(0.05)
+
+
+@dataclass
+class Up:
+    """A running `adtn up`: what it has said, and what it has started."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+    @property
+    def out(self) -> str:
+        return (self.folder / "out").read_text()
+
+    @property
+    def said(self) -> str:
+        return (self.folder / "err").read_text()
+
+    @property
+    def url(self) -> str:
+        return self.out.split()[1]
+
+    def tree(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def running(self, *words: str) -> psutil.Process:
+        """The oldest process whose command line ends with these words."""
+        found = [process for process in self.tree() if process.cmdline()[-len(words) :] == list(words)]
+        return min(found, key=lambda process: process.create_time())
+
+    def supervisor(self) -> psutil.Process:
+        (only,) = psutil.Process(self.process.pid).children()
+        return only
+
+    def answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/readyz").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def pool_has_started(self) -> bool:
+        """Whether each worker has started the process that runs its tasks."""
+        return sum("spawn_main" in " ".join(process.cmdline()) for process in self.tree()) >= 2
+
+
+def start(folder: Path, data_dir: Path) -> Up:
+    folder.mkdir(exist_ok=True)
+    with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
+        process = subprocess.Popen([ADTN, "up", "--port", "0", "--data-dir", data_dir], stdout=out, stderr=err)
+    return Up(process, folder)
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    running = start(tmp_path / "streams", tmp_path / "data")
+    wait_until(lambda: running.out or running.process.poll() is not None)
+    assert running.process.poll() is None, running.said
+    yield running
+    if running.process.poll() is None:
+        running.process.terminate()
+        running.process.wait(timeout=60)
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
+
+
+def test_stack_starts_says_ready_and_stops_without_a_trace(up: Up, tmp_path: Path) -> None:
+    assert re.fullmatch(r"ready http://127\.0\.0\.1:\d+\n", up.out)
+    assert up.answers()
+    assert f"logs are in {tmp_path}/data/logs" in up.said
+    assert {path.name for path in (tmp_path / "data" / "logs").iterdir()} == {
+        *("api.log", "redis.log", "worker-files.log", "worker-jobs.log")
+    }
+    wait_until(up.pool_has_started)
+    started = up.tree()
+    again = subprocess.run([ADTN, "up", "--port", "0", "--data-dir", tmp_path / "data"], capture_output=True, text=True)
+    assert again.returncode == 1
+    assert f"already running on {tmp_path}/data (process {up.process.pid})" in again.stderr
+    up.process.terminate()
+    assert up.process.wait(timeout=60) == 0
+    assert gone(started)
+
+
+def test_killed_children_are_started_again(up: Up) -> None:
+    wait_until(up.pool_has_started)
+    api, worker = up.running("-m", "service"), up.running("worker", "--queue", "jobs")
+    orphans = worker.children(recursive=True)
+    api.kill()
+    worker.kill()
+    wait_until(lambda: "api was started again" in up.said and "worker-jobs was started again" in up.said)
+    assert "api was killed by SIGKILL; starting it again in 0.5 s" in up.said
+    wait_until(lambda: gone(orphans))
+    wait_until(up.answers)
+    assert up.running("-m", "service").pid != api.pid
+    up.process.send_signal(signal.SIGINT)
+    assert up.process.wait(timeout=60) == 0
+
+
+@pytest.mark.parametrize("victim", ["guard", "supervisor"])
+def test_nothing_outlives_a_killed_parent(up: Up, victim: str) -> None:
+    wait_until(up.pool_has_started)
+    started = up.tree()
+    os.kill(up.process.pid if victim == "guard" else up.supervisor().pid, signal.SIGKILL)
+    assert up.process.wait(timeout=60) == (-signal.SIGKILL if victim == "guard" else 1)
+    wait_until(lambda: gone(started))
+
+
+def test_api_that_cannot_start_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "adtn.db").write_text("this is no database" * 100)
+    broken = start(tmp_path / "streams", tmp_path / "data")
+    assert broken.process.wait(timeout=90) == 1
+    assert "api ended with exit code" in broken.said
+    assert "file is not a database" in broken.said
+    assert broken.out == ""
