@@ -96,7 +96,7 @@ def _engine(url: str) -> Engine:
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     # The driver would begin transactions on its own, and too late: see _begin_sqlite.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+    for pragma in ("journal_mode=WAL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -22,6 +22,9 @@ from jobs.tables import ArtifactRecord, FileRow, JobRow
 # Progress within a stage is an event each time the job is this much further, so a job has a few hundred events at most.
 EVENT_FRACTION = 0.005
 
+# The states in which a worker holds the job.
+HELD: tuple[JobStatus, ...] = ("running", "cancelling")
+
 
 class LeaseLost(Exception):
     """Another attempt holds the job, or it has ended: this worker must stop and may not write."""
@@ -112,7 +115,7 @@ def renew(db: Database, lease: Lease, *, lease_s: float) -> bool:
     """
     with db.begin() as session:
         until = now(session) + timedelta(seconds=lease_s)
-        return _write(session, lease, ("running", "cancelling"), lease_until=until) == "running"
+        return _write(session, lease, HELD, lease_until=until) == "running"
 
 
 def progress(db: Database, lease: Lease, progress: Progress) -> None:
@@ -126,7 +129,7 @@ def progress(db: Database, lease: Lease, progress: Progress) -> None:
             select(JobRow.stage, JobRow.fraction).where(JobRow.id == lease.job_id, JobRow.attempt == lease.attempt)
         ).one_or_none()
         values = asdict(progress)
-        _write(session, lease, ("running", "cancelling"), **values)
+        _write(session, lease, HELD, **values)
         steps = [int(fraction / EVENT_FRACTION) for fraction in (before.fraction if before else 0.0, progress.fraction)]
         if before is None or before.stage != progress.stage or steps[0] != steps[1]:
             events.append(session, lease.job_id, "job.progress", values)
@@ -139,7 +142,7 @@ def note(db: Database, lease: Lease, type: EventType, data: dict[str, Any]) -> N
         LeaseLost: Another attempt holds the job, or it has ended.
     """
     with db.begin() as session:
-        _write(session, lease, ("running", "cancelling"), attempt=lease.attempt)
+        _write(session, lease, HELD, attempt=lease.attempt)
         events.append(session, lease.job_id, type, data)
 
 
@@ -196,7 +199,7 @@ def release(db: Database, lease: Lease, message: str) -> None:
     with db.begin() as session:
         if _cancelling(session, lease):
             return _cancel(session, lease)
-        _write(session, lease, sources("queued"), **back_in_queue(now(session), message))
+        _write(session, lease, ("running",), **back_in_queue(now(session), message))
         events.append(session, lease.job_id, "job.retried", {"attempt": lease.attempt, "reason": message})
     return None
 
@@ -230,7 +233,7 @@ def _write(session: Session, lease: Lease, statuses: tuple[JobStatus, ...], **va
 
 def _end(session: Session, lease: Lease, status: JobStatus, **values: Any) -> None:
     ended = {"status": status, "finished_at": now(session), "lease_owner": None, "lease_until": None}
-    _write(session, lease, sources(status), **ended, **values)
+    _write(session, lease, tuple(held for held in HELD if held in sources(status)), **ended, **values)
 
 
 def _cancelling(session: Session, lease: Lease) -> bool:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -32,8 +33,9 @@ class Stored:
 class Store:
     """Objects by key. Memory stays flat whatever their size."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, folder: Path | None = None) -> None:
         self._store = store
+        self._folder = folder
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> Stored:
         """Write an object from a stream; if the stream raises or is cancelled, nothing is left behind.
@@ -60,8 +62,11 @@ class Store:
                 chunk_size=PART_BYTES,
                 max_concurrency=PARTS_IN_FLIGHT,
             )
-        except BaseError as error:
-            raise _named(error) from error
+        except BaseException as error:
+            self._remove_empty_folder(key)
+            if isinstance(error, BaseError):
+                raise _named(error) from error
+            raise
         return Stored(size, digest.hexdigest())
 
     def put_file(self, key: str, path: Path) -> None:
@@ -123,6 +128,12 @@ class Store:
         except NotFoundError:
             raise FileNotFoundError(f"there is no object {key!r}") from None
 
+    def _remove_empty_folder(self, key: str) -> None:
+        """A local store makes an object's folder before the object, and leaves it when there comes none."""
+        if self._folder is not None:
+            with suppress(OSError):
+                (self._folder / key).parent.rmdir()
+
     def check(self) -> None:
         """Raise if the store cannot be reached."""
         obstore.list_with_delimiter(self._store, "health")
@@ -134,7 +145,7 @@ def open_store(url: str) -> Store:
     if parsed.scheme == "file":
         folder = Path(unquote(parsed.path))
         folder.mkdir(parents=True, exist_ok=True)
-        return Store(LocalStore(folder, mkdir=True, automatic_cleanup=True))
+        return Store(LocalStore(folder, mkdir=True, automatic_cleanup=True), folder)
     return Store(from_url(url))
 
 

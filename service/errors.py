@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from asgi_correlation_id import correlation_id
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from jobs.problems import PROBLEMS, Fault, ProblemError
 from jobs.schemas.problems import Problem
@@ -35,6 +36,7 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(OperationalError, _database_error)
+    app.add_exception_handler(ClientDisconnect, _nobody_listens)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -140,6 +142,11 @@ async def _database_error(request: Request, error: Exception) -> JSONResponse:
     if "database or disk is full" in str(error):
         return problem_response(request, ProblemError("storage_full", "there is no space left for the database"))
     return await _unexpected(request, error)
+
+
+async def _nobody_listens(request: Request, error: Exception) -> Response:
+    """The client went away in the middle of its upload: no error of ours, and nobody to tell."""
+    return Response(status_code=400)
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -8,7 +8,6 @@ from fastapi.concurrency import run_in_threadpool
 from jobs import files
 from jobs.ids import new_id
 from jobs.problems import ProblemError
-from service import digests
 from service.formats import LOOKED_AT_BYTES, check_start
 from service.resources import Resources
 
@@ -32,19 +31,6 @@ async def receive(resources: Resources, chunks: AsyncIterator[bytes]) -> Upload:
     checked = _checked(chunks, resources.settings.max_upload_bytes)
     stored = await resources.store.put_stream(files.upload_key(file_id), checked)
     return Upload(file_id, stored.bytes, stored.sha256)
-
-
-async def verify(resources: Resources, upload: Upload, expected_sha256: str | None) -> None:
-    """Compare an upload with the digest that its client gave; on a mismatch nothing is left in the store.
-
-    Raises:
-        ProblemError: digest_mismatch.
-    """
-    try:
-        digests.check(expected_sha256, upload.sha256)
-    except ProblemError:
-        await discard(resources, [upload])
-        raise
 
 
 async def discard(resources: Resources, uploads: list[Upload]) -> None:

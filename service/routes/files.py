@@ -13,8 +13,8 @@ from jobs.publishing import try_publish_file
 from jobs.schemas.common import Page
 from jobs.schemas.files import File, FileLayer
 from jobs.states import PURPOSES, Purpose
+from service import digests
 from service.auth import OwnerDep
-from service.digests import expected_sha256
 from service.downloads import Download, respond
 from service.errors import invalid, responses
 from service.multipart import parts, text
@@ -22,7 +22,7 @@ from service.names import safe_filename
 from service.planning import layer_views, require_ready
 from service.resources import Resources, ResourcesDep
 from service.routes.parameters import After, Limit
-from service.uploads import Upload, discard, receive, verify
+from service.uploads import Upload, discard, receive
 from service.views import file_view
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
@@ -72,17 +72,17 @@ async def upload_file(
         upload = await _from_form(request, resources, fields)
     else:
         _purpose(fields)
-        expected_sha256(repr_digest, sha256)
+        digests.expected_sha256(repr_digest, sha256)
         upload = await receive(resources, _nonempty(request.stream()))
     try:
         known = _purpose(fields)
         # The header of a form is about the form, not about the file in it.
-        expected = expected_sha256(None if multipart else repr_digest, fields["sha256"])
-    except ProblemError:
+        digests.check(digests.expected_sha256(None if multipart else repr_digest, fields["sha256"]), upload.sha256)
+        record = await run_in_threadpool(_add, resources, owner, upload, known, safe_filename(fields["filename"]))
+    except BaseException:
         await discard(resources, [upload])
         raise
-    await verify(resources, upload, expected)
-    record = await run_in_threadpool(_add, resources, owner, upload, known, safe_filename(fields["filename"]))
+    await run_in_threadpool(try_publish_file, resources.db, resources.queue, record.id)
     view = file_view(record).model_dump(mode="json")
     return JSONResponse(view, status_code=201, headers={"Location": f"/v1/files/{record.id}"})
 
@@ -100,6 +100,7 @@ def get_file(file_id: str, resources: ResourcesDep, owner: OwnerDep) -> File:
     return file_view(files.get(resources.db, owner, file_id))
 
 
+@router.head("/{file_id}/content", include_in_schema=False)
 @router.get("/{file_id}/content", response_class=Response, responses=responses("not_found", "range_not_satisfiable"))
 async def get_content(file_id: str, request: Request, resources: ResourcesDep, owner: OwnerDep) -> Response:
     """Download the bytes as they were uploaded."""
@@ -163,7 +164,7 @@ async def _nonempty(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 def _add(resources: Resources, owner: str, upload: Upload, purpose: Purpose, filename: str) -> files.FileRecord:
     with resources.db.begin() as session:
-        record = files.create(
+        return files.create(
             session,
             upload.file_id,
             owner=owner,
@@ -172,5 +173,3 @@ def _add(resources: Resources, owner: str, upload: Upload, purpose: Purpose, fil
             size=upload.bytes,
             sha256=upload.sha256,
         )
-    try_publish_file(resources.db, resources.queue, record.id)
-    return record

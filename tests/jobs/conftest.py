@@ -1,0 +1,133 @@
+"""Databases to test on: a fresh SQLite file, and PostgreSQL where its server is installed."""
+
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from celery import Celery
+from sqlalchemy import text
+
+from jobs import files, ids, records
+from jobs.database import Database, migrate, open_database
+from jobs.queue import make_app
+from jobs.schemas.settings import JobSettings
+from jobs.settings import Settings
+from jobs.tables import Base, JobRow
+
+OWNER = "alice"
+
+
+def postgres_programs() -> Path | None:
+    """The folder of PostgreSQL's server programs."""
+    server = shutil.which("postgres")
+    folders = [Path(server).resolve().parent] if server else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    return next((folder for folder in folders if (folder / "initdb").exists()), None)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The socket folder of a running PostgreSQL."""
+    programs = postgres_programs()
+    if programs is None:
+        pytest.skip("PostgreSQL's server is not installed")
+    if os.geteuid() == 0 and "postgres" not in [account.pw_name for account in pwd.getpwall()]:
+        pytest.skip("PostgreSQL's server needs a user of its own")
+    # Its socket's path must be short, and its server refuses to run as root.
+    folder = Path("/tmp") / f"adtn-pg-{uuid4().hex[:8]}"
+    folder.mkdir()
+    user = None
+    if os.geteuid() == 0:
+        user = "postgres"
+        account = pwd.getpwnam(user)
+        os.chown(folder, account.pw_uid, account.pw_gid)
+    data = folder / "data"
+    run = {"user": user, "check": True, "stdout": subprocess.DEVNULL, "cwd": folder}
+    try:
+        subprocess.run([programs / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "--no-sync"], **run)
+        options = f"-k {folder} -c listen_addresses='' -c fsync=off"
+        subprocess.run([programs / "pg_ctl", "-D", data, "-o", options, "-l", folder / "log", "-w", "start"], **run)
+        yield str(folder)
+        subprocess.run([programs / "pg_ctl", "-D", data, "-m", "immediate", "stop"], **run)
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database to copy."""
+    path = tmp_path_factory.mktemp("sqlite") / "adtn.db"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: str) -> str:
+    """URL of a migrated database."""
+    url = f"postgresql+psycopg://postgres@/postgres?host={postgres}"
+    migrate(url)
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a migrated database without rows."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path / "adtn.db")
+        return f"sqlite:///{tmp_path}/adtn.db"
+    url: str = request.getfixturevalue("migrated_postgres")
+    database = open_database(url)
+    with database.begin() as session:
+        session.execute(text(f"TRUNCATE {', '.join(Base.metadata.tables)}"))
+    database.close()
+    return url
+
+
+@pytest.fixture
+def db(database_url: str) -> Iterator[Database]:
+    database = open_database(database_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def app(redis_url: str) -> Iterator[Celery]:
+    """Publishes to an empty Redis."""
+    celery = make_app(Settings(broker_url=redis_url))
+    yield celery
+    celery.close()
+
+
+@pytest.fixture
+def add_file(db: Database) -> Callable[..., str]:
+    """Adds an upload and returns its id."""
+
+    def add(*, ready: bool = True, purpose: str = "checkpoint", owner: str = OWNER) -> str:
+        file_id = ids.new_id("file")
+        with db.begin() as session:
+            files.create(
+                session, file_id, owner=owner, filename="m.safetensors", purpose=purpose, size=8, sha256="0" * 64
+            )
+        if ready:
+            files.mark_ready(
+                db, file_id, format="safetensors", summary={}, layers=[], aliases={}, checked_key=f"files/{file_id}/c"
+            )
+        return file_id
+
+    return add
+
+
+@pytest.fixture
+def add_job(db: Database, add_file: Callable[..., str]) -> Callable[..., JobRow]:
+    """Queues a job."""
+
+    def add(*, checkpoint: str | None = None, dataset: str | None = None, max_attempts: int = 3) -> JobRow:
+        settings = JobSettings(checkpoint=checkpoint or add_file(), dataset=dataset, architecture="lenet5")
+        with db.begin() as session:
+            return records.create(session, owner=OWNER, settings=settings, max_attempts=max_attempts)
+
+    return add

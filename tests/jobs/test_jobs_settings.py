@@ -1,0 +1,114 @@
+"""Settings of the installation, and settings of a job."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from jobs.schemas.settings import JobSettings
+from jobs.settings import Settings
+
+FILE = "file_" + "0" * 32
+
+
+def test_everything_is_kept_in_the_data_dir_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADTN_DATA_DIR", str(tmp_path))
+    settings = Settings()
+    assert settings.database_url == f"sqlite:///{tmp_path}/adtn.db"
+    assert settings.store_url == f"file://{tmp_path}/objects"
+    assert settings.broker_url == f"redis+socket://{tmp_path}/redis.sock"
+
+
+def test_each_url_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADTN_DATABASE_URL", "postgresql+psycopg://db/adtn")
+    monkeypatch.setenv("ADTN_STORE_URL", "s3://bucket/prefix")
+    monkeypatch.setenv("ADTN_BROKER_URL", "redis://cache:6379/1")
+    settings = Settings()
+    assert (settings.database_url, settings.store_url, settings.broker_url) == (
+        "postgresql+psycopg://db/adtn",
+        "s3://bucket/prefix",
+        "redis://cache:6379/1",
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "require_keys", "is_open"),
+    [
+        ("127.0.0.1", False, False),
+        ("127.0.0.2", False, False),
+        ("::1", False, False),
+        ("localhost", False, False),
+        ("0.0.0.0", False, True),
+        ("::", False, True),
+        ("10.0.0.5", False, True),
+        ("example.org", False, True),
+        ("0.0.0.0", True, False),
+    ],
+)
+def test_only_an_address_of_this_machine_needs_no_keys(host: str, require_keys: bool, is_open: bool) -> None:
+    assert Settings(host=host, require_keys=require_keys).open_to_the_network is is_open
+
+
+def test_a_job_needs_nothing_but_a_checkpoint() -> None:
+    settings = JobSettings(checkpoint=FILE)
+    assert settings.compression.layers == "auto"
+    assert settings.fine_tune.gate_learning_rate == "auto"
+    assert settings.exports == ["adtn", "dense"]
+
+
+def test_settings_survive_being_stored() -> None:
+    settings = JobSettings.model_validate(
+        {
+            "checkpoint": FILE,
+            "architecture": "lenet5",
+            "dataset": "digits",
+            "compression": {"layers": ["fc*"], "structure": {"depth": 3}, "target": {"ratio": 5.5}},
+            "normalize": {"mean": [0.1], "std": [0.3]},
+            "exports": ["dense"],
+        }
+    )
+    assert JobSettings.model_validate(settings.model_dump(mode="json")) == settings
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"checkpoint": "../../etc/passwd"},
+        {"checkpoint": FILE + "\n"},
+        {"unknown": 1},
+        {"seed": -1},
+        {"seed": 2**32},
+        {"name": "a\x1b[31m"},
+        {"name": ""},
+        {"metadata": {"k": "v" * 513}},
+        {"metadata": {f"k{i}": "v" for i in range(17)}},
+        {"exports": []},
+        {"exports": ["onnx"]},
+        {"exports": ["dense", "dense"]},
+        {"fit": {"steps": 10**9}},
+        {"fit": {"learning_rate": float("nan")}},
+        {"fit": {"learning_rate": 0}},
+        {"fine_tune": {"epochs": 1001}},
+        {"fine_tune": {"learning_rate": float("inf")}},
+        {"fine_tune": {"batch_size": 0}},
+        {"fine_tune": {"schedule": "linear"}},
+        {"fine_tune": {"gate_learning_rate": "fast"}},
+        {"compression": {"layers": []}},
+        {"compression": {"layers": [""]}},
+        {"compression": {"layers": "fc1"}},
+        {"compression": {"structure": {"depth": 10**9}}},
+        {"compression": {"structure": {"gate_sites": 1}}},
+        {"compression": {"structure": {"activation": "__import__"}}},
+        {"compression": {"target": {}}},
+        {"compression": {"target": {"parameters": 5, "ratio": 2.0}}},
+        {"compression": {"target": {"ratio": 1}}},
+        {"compression": {"target": {"max_accuracy_drop": 1.0}}},
+        {"normalize": {"mean": [0.1], "std": [0.0]}},
+        {"normalize": {"mean": [0.1], "std": [0.1, 0.2]}},
+    ],
+    ids=str,
+)
+def test_settings_out_of_bounds_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        JobSettings.model_validate({"checkpoint": FILE} | wrong)
