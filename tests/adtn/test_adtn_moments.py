@@ -7,6 +7,17 @@ from adtn.fitting import FitOptions
 from adtn.structure import brick_wall
 
 
+class PerSample(nn.Module):
+    """Calls its layer with one sample at a time, without a batch axis."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return torch.stack([self.layer(sample) for sample in inputs])
+
+
 def seeded_inputs(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
@@ -49,3 +60,11 @@ def test_the_model_is_left_as_it_was() -> None:
     assert [module.training for module in model] == [True, False, True]
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_a_convolution_called_without_a_batch_axis_has_the_same_moment() -> None:
+    layer = nn.Conv2d(3, 4, 3)
+    inputs = seeded_inputs(6, 3, 5, 5)
+    batched = input_moments(nn.Sequential(layer), inputs, ["0.weight"])["0.weight"]
+    single = input_moments(PerSample(layer), inputs, ["layer.weight"])["layer.weight"]
+    torch.testing.assert_close(single, batched)

@@ -145,3 +145,11 @@ def test_small_and_whole_number_tensors_are_not_eligible() -> None:
     assert ineligible_reason((8, 8), floating=True) is None
     assert "floating" in str(ineligible_reason((8, 8), floating=False))
     assert sites_for((8, 8)) == 6
+
+
+def test_a_layer_too_small_for_the_default_depth_gets_one_tn_layer() -> None:
+    small = Layer("fc", "fc.weight", "linear", (8, 8))
+    (entry,) = make_plan([small], ["fc"]).entries
+    assert (entry.structure.depth, entry.parameters) == (1, 44)
+    with pytest.raises(PlanError, match="no named layer gets smaller"):
+        make_plan([small], ["fc"], StructureChoice(depth=2))
