@@ -29,7 +29,7 @@ def run(tmp_path: Path) -> Run:
     """Starts the probe in the place of the reader and returns the problem that comes of it."""
     out, source = tmp_path / "out", tmp_path / "source"
     out.mkdir()
-    source.write_bytes(b"anything")
+    source.write_bytes(b"PK\x03\x04 anything")
 
     def start(limits: Limits | None = None, **task: Any) -> ProblemError:
         with pytest.raises(ProblemError) as caught:
@@ -122,7 +122,7 @@ def test_what_a_child_started_ends_with_it(run: Run, tmp_path: Path):
 
 def test_a_child_ends_with_its_parent(tmp_path: Path):
     source, out = tmp_path / "source", tmp_path / "out"
-    source.write_bytes(b"anything")
+    source.write_bytes(b"PK\x03\x04 anything")
     out.mkdir()
     call = (
         "import sys; from pathlib import Path; from worker.sandbox import Limits, read_upload;"
@@ -176,7 +176,7 @@ def test_an_answer_that_is_not_exact_is_refused(run: Run, change: dict[str, Any]
 def test_the_answer_that_the_others_are_changed_from_is_accepted(tmp_path: Path):
     out, source = tmp_path / "out", tmp_path / "source"
     out.mkdir()
-    source.write_bytes(b"anything")
+    source.write_bytes(b"PK\x03\x04 anything")
     task = {"do": "answer", "reply": json.dumps({"answer": GOOD_ANSWER}), "output": GOOD_FILE}
     found = read_upload(source, "dataset", "x", out, Limits(), child=[str(PROBE), json.dumps(task)])
     assert found.summary == GOOD_ANSWER["summary"]

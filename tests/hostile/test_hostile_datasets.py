@@ -209,6 +209,10 @@ def test_arrays_that_do_not_hold_together_are_refused(refuse: Refuse, change: di
     assert said in problem.detail
 
 
-@pytest.mark.parametrize("data", [b"<html>404</html>", b"\x80\x02}q\x00.", b"x,y\n1,2\n", b"\x1f\x8bnonsense"])
+@pytest.mark.parametrize("data", [b"<html>404</html>", b"\x80\x02}q\x00.", b"x,y\n1,2\n"])
 def test_another_format_is_refused(refuse: Refuse, data: bytes):
-    assert refuse(data, "dataset", "data.npz").code in ("unsupported_format", "truncated_file")
+    assert refuse(data, "dataset", "data.npz").code == "unsupported_format"
+
+
+def test_gzip_of_nothing_is_refused(refuse: Refuse):
+    assert refuse(b"\x1f\x8bnonsense", "dataset", "data.tar.gz").code == "truncated_file"

@@ -15,8 +15,7 @@ def test_an_empty_file_is_refused(refuse: Refuse):
     assert refuse(b"", "dataset").code == "empty_file"
 
 
-@pytest.mark.parametrize("legacy", [False, True])
-@pytest.mark.parametrize("share", [0.3, 0.97])
+@pytest.mark.parametrize(("legacy", "share"), [(False, 0.3), (False, 0.97), (True, 0.5)])
 def test_a_checkpoint_cut_short_is_refused(refuse: Refuse, legacy: bool, share: float):
     data = torch_bytes(STATE, _use_new_zipfile_serialization=not legacy)
     assert refuse(data[: int(len(data) * share)], "checkpoint", "model.pt").code == "truncated_file"
@@ -43,7 +42,7 @@ def test_the_oldest_tar_format_is_refused(refuse: Refuse):
         archive.addfile(tarfile.TarInfo("pickle"))
     problem = refuse(buffer.getvalue(), "checkpoint", "model.pt")
     assert problem.code == "unsupported_format"
-    assert "tar archive" in problem.detail
+    assert "oldest format" in problem.detail
 
 
 @pytest.mark.parametrize(

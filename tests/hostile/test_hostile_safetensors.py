@@ -35,6 +35,7 @@ INVALID = {
     "a name of 600 letters": (safetensors_bytes({"a" * 600: entry("F32", [1], 0, 4)}, bytes(4)), "at most 512"),
     "no fields": (safetensors_bytes({"a": []}), "expected dtype, shape and data_offsets"),
     "a list as header": (safetensors_bytes("[]      {", length=7), "expected"),
+    "metadata that is no text": (safetensors_bytes({"__metadata__": {"a": [1]}}), "strings to strings"),
     "no JSON": (safetensors_bytes("{nothing}"), "not JSON"),
     "no UTF-8": (safetensors_bytes('{"a": 1}').replace(b'"a"', b'"\xff"'), "not JSON"),
     "nesting without end": (safetensors_bytes(DEEP), "not JSON"),
@@ -57,17 +58,17 @@ def test_too_many_tensors_are_refused(refuse: Refuse):
     assert problem.code == "dataset_invalid"
 
 
+@pytest.mark.parametrize("data", [safetensors_bytes(GOOD, bytes(5)), safetensors_bytes(GOOD, bytes(8))[:20], b"\x10\0"])
+def test_a_file_cut_short_is_refused(refuse: Refuse, data: bytes):
+    assert refuse(data, "dataset", "data.safetensors").code == "truncated_file"
+
+
 @pytest.mark.parametrize(
     ("data", "code"),
     [
         (INVALID["a key twice"][0], "checkpoint_invalid"),
-        (INVALID["a header of 2**40 bytes"][0], "checkpoint_invalid"),
-        (INVALID["an absurd shape"][0], "checkpoint_invalid"),
         (safetensors_bytes({}), "not_a_checkpoint"),
-        (safetensors_bytes({"__metadata__": {"format": "pt"}}), "not_a_checkpoint"),
         (safetensors_bytes(GOOD, bytes(5)), "truncated_file"),
-        (safetensors_bytes(GOOD, bytes(8))[:20], "truncated_file"),
-        (b"\x10\x00", "truncated_file"),
         (safetensors_bytes(GOOD, b"\x00\x00\x80\x7f\x00\x00\x00\x00"), "non_finite_values"),
     ],
 )

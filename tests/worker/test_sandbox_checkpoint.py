@@ -111,17 +111,14 @@ def test_views_and_transposes_come_out_as_dense_tensors(read: Read):
     assert found.aliases == {}
 
 
-@pytest.mark.parametrize("key", ["state_dict", "model"])
-def test_a_training_checkpoint_is_unwrapped_and_says_what_was_left_out(net: Net, read: Read, key: str):
-    found = read({"epoch": 3, key: net.state_dict(), "optimizer": {"state": {0: torch.ones(3)}, "param_groups": []}})
+def test_a_training_checkpoint_is_unwrapped_and_says_what_was_changed(net: Net, read: Read):
+    state = {f"module.{key}": tensor for key, tensor in net.state_dict().items()}
+    found = read({"epoch": 3, "state_dict": state, "optimizer": {"state": {0: torch.ones(3)}, "param_groups": []}})
     require_same(found, net.state_dict())
-    assert found.summary["notes"] == [f"read from the entry '{key}'; left out: 'epoch', 'optimizer'"]
-
-
-def test_the_prefix_of_data_parallel_is_removed_and_said(net: Net, read: Read):
-    found = read({f"module.{key}": tensor for key, tensor in net.state_dict().items()})
-    require_same(found, net.state_dict())
-    assert "'module.'" in found.summary["notes"][0]
+    assert found.summary["notes"] == [
+        "read from the entry 'state_dict'; left out: 'epoch', 'optimizer'",
+        "the prefix 'module.' of nn.DataParallel was removed from every key",
+    ]
 
 
 def test_parameters_in_a_dict_are_taken_as_tensors(net: Net, read: Read):

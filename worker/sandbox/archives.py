@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from jobs.problems import ProblemError
+from worker.sandbox.formats import GZIP_MAGIC
 from worker.sandbox.tensor_file import quoted
 
 MAX_MEMBERS = 200_000
 ENCRYPTED = 0x1
 LOCAL_HEADER_BYTES = 30
-ZIP_MAGIC = b"PK\x03\x04"
-GZIP_MAGIC = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)

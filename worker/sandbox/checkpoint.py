@@ -6,8 +6,7 @@ from typing import Any, BinaryIO
 from torch import Tensor
 
 from adtn.listing import layers_of_state
-from jobs.problems import ProblemError
-from worker.sandbox.archives import GZIP_MAGIC, ZIP_MAGIC
+from worker.sandbox.formats import START_BYTES, format_of
 from worker.sandbox.limits import Budget
 from worker.sandbox.safetensors_file import tensors_of_file
 from worker.sandbox.state import named_tensors
@@ -16,18 +15,8 @@ from worker.sandbox.tensor_file import write
 from worker.sandbox.tensor_output import outgoing
 from worker.sandbox.torch_file import load_pickle, load_zip
 
-PICKLE_MAGIC = b"\x80"
 # Buffers of batch norm: state, but nothing that training sets or compression counts.
 STATISTICS = {"running_mean", "running_var", "num_batches_tracked"}
-# What people upload instead: the first bytes, and what to do.
-OTHERS = (
-    (b"version https://git-lfs", "a Git LFS pointer; fetch the file itself with `git lfs pull`"),
-    (b"\x89HDF", "an HDF5 file; export the weights as safetensors"),
-    (GZIP_MAGIC, "a gzip file; unpack it first"),
-    (b"<", "an HTML or XML page; the download of the checkpoint failed"),
-    (b"{", "JSON text"),
-    (b"GGUF", "a GGUF file; export the weights as safetensors"),
-)
 
 
 def read_checkpoint(source: BinaryIO, filename: str, output: BinaryIO, budget: Budget) -> Mapping[str, Any]:
@@ -59,31 +48,15 @@ def read_checkpoint(source: BinaryIO, filename: str, output: BinaryIO, budget: B
 
 
 def _open(source: BinaryIO, size: int, filename: str) -> tuple[str, dict[str, Tensor], list[str]]:
-    """Format, named tensors and notes of a file, whatever its name says."""
+    """Format, named tensors and notes of a file."""
     source.seek(0)
-    start = source.read(512)
-    source.seek(0)
-    if start.startswith(ZIP_MAGIC):
-        state, notes = named_tensors(load_zip(source, size))
-        return "pytorch", state, notes
-    if start.startswith(PICKLE_MAGIC):
-        state, notes = named_tensors(load_pickle(source, size))
-        return "pytorch", state, notes
-    if start[8:9] == b"{" or filename.lower().endswith(".safetensors"):
+    found = format_of(source.read(START_BYTES), "checkpoint", filename)
+    if found == "safetensors":
         state = tensors_of_file(source, size)
         check_names(state)
-        return "safetensors", state, []
-    raise ProblemError("unsupported_format", f"expected a .safetensors, .pt or .pth checkpoint, got {_guess(start)}")
-
-
-def _guess(start: bytes) -> str:
-    """What a file that is no checkpoint seems to be."""
-    if start[257:262] == b"ustar":
-        return "a tar archive: PyTorch's oldest format; load it once and save it again with torch.save"
-    for magic, description in OTHERS:
-        if start.lstrip().lower().startswith(magic.lower()):
-            return description
-    return f"a file that starts with the bytes {start[:8].hex(' ')}"
+        return found, state, []
+    loaded = load_zip(source, size) if found == "zip" else load_pickle(source, size)
+    return "pytorch", *named_tensors(loaded)
 
 
 def _layers(tensors: Mapping[str, Tensor]) -> list[dict[str, Any]]:

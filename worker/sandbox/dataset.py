@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 from jobs.problems import ProblemError
-from worker.sandbox.archives import GZIP_MAGIC, ZIP_MAGIC, checked_zip, tar_members, zip_members
+from worker.sandbox.archives import checked_zip, tar_members, zip_members
 from worker.sandbox.arrays import StoredArray
 from worker.sandbox.dataset_checks import check_splits, labels, output_dtype, samples
+from worker.sandbox.formats import ACCEPTED, START_BYTES, format_of
 from worker.sandbox.idx import idx_arrays
 from worker.sandbox.limits import Budget
 from worker.sandbox.npz import npz_arrays
@@ -14,7 +15,6 @@ from worker.sandbox.tensor_arrays import safetensors_arrays
 from worker.sandbox.tensor_file import Outgoing, write
 
 NAMES = ("train_x", "train_y", "test_x", "test_y")
-EXPECTED = "a data set as .npz or .safetensors with train_x, train_y, test_x, test_y, or a zip or tar of IDX files"
 HEADER_BYTES = 1024  # more than the header of four arrays takes
 
 
@@ -62,29 +62,25 @@ def read_dataset(source: BinaryIO, filename: str, output: BinaryIO, budget: Budg
 
 
 def _open(source: BinaryIO, size: int, filename: str, limit: int) -> tuple[str, dict[str, StoredArray]]:
-    """Format and arrays of a file, whatever its name says."""
+    """Format and arrays of a file."""
     source.seek(0)
-    start = source.read(512)
+    found = format_of(source.read(START_BYTES), "dataset", filename)
     source.seek(0)
-    if start.startswith(ZIP_MAGIC):
-        members = zip_members(checked_zip(source, size, "dataset_invalid"))
-        if any(member.name in {f"{name}.npy" for name in NAMES} for member in members):
-            return "npz", npz_arrays(members, NAMES, limit)
-        return "idx", idx_arrays(members, limit)
-    if start.startswith(GZIP_MAGIC) or start[257:262] == b"ustar":
+    if found == "safetensors":
+        return found, safetensors_arrays(source, size)
+    if found == "tar":
         return "idx", idx_arrays(tar_members(source, limit, "dataset_invalid"), limit)
-    if start[8:9] == b"{" or filename.lower().endswith(".safetensors"):
-        return "safetensors", safetensors_arrays(source, size)
-    raise ProblemError(
-        "unsupported_format", f"expected {EXPECTED}; got a file that starts with the bytes {start[:8].hex(' ')}"
-    )
+    members = zip_members(checked_zip(source, size, "dataset_invalid"))
+    if any(member.name in {f"{name}.npy" for name in NAMES} for member in members):
+        return "npz", npz_arrays(members, NAMES, limit)
+    return "idx", idx_arrays(members, limit)
 
 
 def _require_all(arrays: Mapping[str, StoredArray], kind: str) -> None:
     """Refuse a data set in which one of the four arrays is missing."""
     missing = [name for name in NAMES if name not in arrays]
     if missing:
-        raise ProblemError("dataset_invalid", f"expected {EXPECTED}; {', '.join(missing)} is missing")
+        raise ProblemError("dataset_invalid", f"expected {ACCEPTED['dataset']}; {', '.join(missing)} is missing")
 
 
 def _require_room(tensors: list[Outgoing], limit: int) -> None:

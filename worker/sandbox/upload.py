@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Literal
 
 from jobs.problems import ProblemError
 from worker.sandbox.answer import MAX_ANSWER_BYTES, Answer, DatasetSummary, parse
+from worker.sandbox.formats import START_BYTES, format_of
 from worker.sandbox.limits import Budget, Limits
 from worker.sandbox.process import Ending, run_child
 from worker.sandbox.tensor_file import read_header
@@ -67,6 +68,8 @@ def read_upload(
         raise ProblemError("empty_file", "expected a file with bytes in it, got 0 bytes")
     budget = limits.budget(purpose, size)
     tensors = out / OUTPUT_NAME
+    with source.open("rb") as upload:
+        format_of(upload.read(START_BYTES), purpose, filename)  # a wrong kind of file needs no child to be refused
     with source.open("rb") as upload, tensors.open("xb+") as output:
         try:
             answer = _ask_child(upload, purpose, filename, output, budget, child)

@@ -1,0 +1,67 @@
+"""The format of an upload by its first bytes, whatever its name says; looked at before a child is started."""
+
+from typing import Literal
+
+from jobs.problems import ProblemError
+
+Format = Literal["zip", "pickle", "tar", "safetensors"]
+ZIP_MAGIC = b"PK\x03\x04"
+GZIP_MAGIC = b"\x1f\x8b"
+PICKLE_MAGIC = b"\x80"
+START_BYTES = 512
+
+ACCEPTED = {
+    "checkpoint": "a checkpoint as .safetensors, .pt or .pth",
+    "dataset": "a data set as .npz or .safetensors with train_x, train_y, test_x, test_y, or a zip or tar of IDX files",
+}
+# What people upload instead: the first bytes, and what to do.
+OTHERS = (
+    (b"version https://git-lfs", "a Git LFS pointer; fetch the file itself with `git lfs pull`"),
+    (b"\x89HDF", "an HDF5 file; export its arrays"),
+    (b"<", "an HTML or XML page; the download of the file failed"),
+    (b"{", "JSON text"),
+    (b"GGUF", "a GGUF file; export the weights as safetensors"),
+)
+
+
+def format_of(start: bytes, purpose: str, filename: str) -> Format:
+    """The format of a file.
+
+    Args:
+        start: Its first `START_BYTES` bytes.
+        purpose: "checkpoint" or "dataset".
+        filename: Its ending is a hint where the content says nothing.
+
+    Raises:
+        ProblemError: `unsupported_format`.
+    """
+    if start.startswith(ZIP_MAGIC):
+        return "zip"
+    if purpose == "checkpoint" and start.startswith(PICKLE_MAGIC):
+        return "pickle"
+    if purpose == "dataset" and _is_tar(start):
+        return "tar"
+    if _is_safetensors(start) or filename.lower().endswith(".safetensors"):
+        return "safetensors"
+    raise ProblemError("unsupported_format", f"expected {ACCEPTED[purpose]}, got {_guess(start, purpose)}")
+
+
+def _is_tar(start: bytes) -> bool:
+    return start.startswith(GZIP_MAGIC) or start[257:262] == b"ustar"
+
+
+def _is_safetensors(start: bytes) -> bool:
+    """Whether a JSON object comes after the 8 bytes of the header's length."""
+    return start[8:9] == b"{"
+
+
+def _guess(start: bytes, purpose: str) -> str:
+    """What a file of no accepted format seems to be."""
+    if purpose == "checkpoint" and _is_tar(start):
+        return "a tar or gzip file: unpack it, or if it is PyTorch's oldest format, load it and save it with torch.save"
+    if purpose == "dataset" and start.startswith(PICKLE_MAGIC):
+        return "a pickle, which is never run here"
+    for magic, description in OTHERS:
+        if start.lstrip().lower().startswith(magic.lower()):
+            return description
+    return f"a file that starts with the bytes {start[:8].hex(' ')}"
