@@ -1,20 +1,19 @@
 """What the child answers, and the strict check of it: the child may be in the hands of the file it read."""
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from jobs.problems import PROBLEMS, Fault, ProblemError
+from worker.sandbox.refusal import MAX_FAULTS, MAX_TEXT
 from worker.sandbox.tensor_file import MAX_DIMS, MAX_TENSORS, NAME
 
 MAX_ANSWER_BYTES = 64 * 2**20
-MAX_FAULTS = 100
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 Name = Annotated[str, Field(max_length=512, pattern=f"^(?:{NAME.pattern})$")]
-Text = Annotated[str, Field(max_length=4000)]
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Count = Annotated[int, Field(ge=0, le=2**60)]
 Shape = Annotated[list[Count], Field(max_length=MAX_DIMS)]
 
@@ -92,12 +91,6 @@ class Reply(Strict):
 
     answer: Answer | None = None
     refusal: Refusal | None = None
-
-
-def refusal_of(problem: ProblemError) -> Mapping[str, Any]:
-    """A problem as the JSON of a `Reply`."""
-    faults = [vars(fault) for fault in list(problem.errors)[:MAX_FAULTS]]
-    return {"refusal": {"code": problem.code, "detail": problem.detail[:4000], "errors": faults}}
 
 
 def parse(text: bytes) -> Answer:

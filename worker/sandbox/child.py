@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 from jobs.problems import ProblemError
-from worker.sandbox.answer import refusal_of
 from worker.sandbox.confine import confine, cut_network, library_folders
 from worker.sandbox.limits import Budget
+from worker.sandbox.refusal import refusal_of
 
 # What the readers of zip, gzip and tar raise on broken bytes, long after their directory was found to be good.
 DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError)
