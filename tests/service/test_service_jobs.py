@@ -1,0 +1,357 @@
+"""Jobs over HTTP: created, watched, cancelled, retried, deleted."""
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from service_support import SAFETENSORS, Server, Worker, problem
+
+from jobs import leases
+from jobs.leases import Progress
+from jobs.problems import ProblemError
+
+NOBODY = "waiting for a worker: none is running"
+
+
+@pytest.fixture
+def job(checkpoint: str, api: httpx.Client) -> dict[str, Any]:
+    """A queued job."""
+    answer = api.post("/v1/jobs", json={"checkpoint": checkpoint})
+    assert answer.status_code == 202, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+def test_a_job_is_accepted_with_its_place_and_all_its_settings(checkpoint: str, api: httpx.Client) -> None:
+    settings = {
+        "checkpoint": checkpoint,
+        "architecture": "lenet5",
+        "dataset": "digits",
+        "compression": {
+            "layers": ["conv2", "fc1", "fc2"],
+            "structure": {"depth": 2, "gate_sites": 2, "activation": "relu"},
+            "target": None,
+        },
+        "fine_tune": {"epochs": 3, "gate_learning_rate": 0.04},
+        "metadata": {"team": "vision"},
+        "name": "lenet",
+    }
+    answer = api.post("/v1/jobs", json=settings)
+    job = answer.json()
+    assert answer.status_code == 202
+    assert (answer.headers["location"], answer.headers["retry-after"]) == (f"/v1/jobs/{job['id']}", "1")
+    assert (job["object"], job["status"], job["attempt"], job["stage"]) == ("job", "queued", 0, None)
+    assert job["queue_position"] >= 1
+    assert job["request"]["compression"] == settings["compression"]
+    assert job["request"]["fine_tune"] == {
+        "epochs": 3,
+        "learning_rate": 0.005,
+        "gate_learning_rate": 0.04,
+        "batch_size": 256,
+        "schedule": "cosine",
+        "distill": True,
+        "temperature": 2.0,
+    }
+    assert api.get(answer.headers["location"]).json() == job
+
+
+def test_one_request_with_files_makes_files_and_job(worker: Worker, api: httpx.Client) -> None:
+    form = {
+        "settings": (None, json.dumps({"architecture": "lenet5", "seed": 7})),
+        "checkpoint": ("lenet.safetensors", SAFETENSORS),
+        "dataset": ("data.npz", b"PK\x03\x04" + bytes(900)),
+    }
+    answer = api.post("/v1/jobs", files=form)
+    assert answer.status_code == 202, answer.text
+    request = answer.json()["request"]
+    files = [api.get(f"/v1/files/{request[purpose]}").json() for purpose in ("checkpoint", "dataset")]
+    assert [(file["filename"], file["purpose"]) for file in files] == [
+        ("lenet.safetensors", "checkpoint"),
+        ("data.npz", "dataset"),
+    ]
+    assert (request["architecture"], request["seed"]) == ("lenet5", 7)
+    assert "to be inspected" in answer.json()["progress"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "status", "code", "pointer"),
+    [
+        ('{"architecture": "vgg"}', 422, "unknown_architecture", "/architecture"),
+        ('{"seed": -1}', 422, "validation_failed", "/seed"),
+        ('{"checkpoint": "file_x"}', 422, "validation_failed", "/checkpoint"),
+        ("[]", 422, "validation_failed", "/settings"),
+        ("{", 400, "malformed_request", None),
+    ],
+)
+def test_a_form_that_makes_no_job_leaves_no_files(
+    settings: str, status: int, code: str, pointer: str | None, server: Server, api: httpx.Client
+) -> None:
+    before = server.objects
+    form = {"checkpoint": ("m.safetensors", SAFETENSORS), "settings": (None, settings)}
+    body = problem(api.post("/v1/jobs", files=form), status, code)
+    assert [fault["pointer"] for fault in body["errors"]] == ([pointer] if pointer else [])
+    assert server.objects == before
+
+
+def test_a_form_needs_a_checkpoint_and_nothing_unknown(server: Server, api: httpx.Client) -> None:
+    before = server.objects
+    for form, pointer in (
+        ({"settings": (None, "{}")}, "/checkpoint"),
+        ({"checkpoint": ("m", SAFETENSORS), "weights": ("m", SAFETENSORS)}, "/weights"),
+    ):
+        body = problem(api.post("/v1/jobs", files=form), 422, "validation_failed")
+        assert body["errors"][0]["pointer"] == pointer
+    assert server.objects == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "pointer", "says"),
+    [
+        ({"architecture": "vgg"}, "unknown_architecture", "/architecture", "fc2, lenet5"),
+        ({"architecture": "fc2", "dataset": "cifar"}, "unknown_dataset", "/dataset", "digits"),
+        ({"dataset": "digits"}, "validation_failed", "/dataset", "only with an architecture"),
+        ({"compression": {"layers": ["fc9"]}}, "layer_not_found", "/compression/layers", "'fc9' matches no layer"),
+        ({"compression": {"layers": ["tiny"]}}, "layer_not_eligible", "/compression/layers", "fewer than 64"),
+        (
+            {"compression": {"layers": ["fc1"], "target": {"parameters": 3}}},
+            "target_unreachable",
+            "/compression/target",
+            "smallest reachable",
+        ),
+        (
+            {"compression": {"target": {"max_accuracy_drop": 1}}},
+            "validation_failed",
+            "/compression/target",
+            "not supported yet",
+        ),
+        ({"colour": "red"}, "validation_failed", "/colour", "not permitted"),
+        ({"seed": "7"}, "validation_failed", "/seed", "integer"),
+        (
+            {"compression": {"structure": {"depth": "deep"}}},
+            "validation_failed",
+            "/compression/structure/depth",
+            "'auto'",
+        ),
+        ({"compression": {"layers": ["fc1", 3]}}, "validation_failed", "/compression/layers/1", "string"),
+        ({"metadata": {"a/b": 1}}, "validation_failed", "/metadata/a~1b", "string"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_at_once(
+    settings: dict[str, Any], code: str, pointer: str, says: str, checkpoint: str, api: httpx.Client
+) -> None:
+    for path in ("/v1/jobs", "/v1/jobs/estimate"):
+        body = problem(api.post(path, json={"checkpoint": checkpoint} | settings), 422, code)
+        assert body["errors"][0]["pointer"] == pointer
+        assert says in body["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"", 400, "malformed_request"),
+        (b"{", 400, "malformed_request"),
+        (b"\xff\xfe", 400, "malformed_request"),
+        (b"[" * 100_000, 400, "malformed_request"),
+        (b'{"seed": NaN}', 422, "validation_failed"),
+        (b'{"fit": {"learning_rate": Infinity}}', 422, "validation_failed"),
+        (b'{"seed": ' + b"9" * 4000 + b"}", 422, "validation_failed"),
+        (b'{"seed": ' + b"9" * 5000 + b"}", 400, "malformed_request"),
+        (b"null", 422, "validation_failed"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_a_body_that_is_no_settings_is_refused(body: bytes, status: int, code: str, api: httpx.Client) -> None:
+    problem(api.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"}), status, code)
+
+
+def test_a_body_of_another_kind_is_refused(api: httpx.Client) -> None:
+    problem(api.post("/v1/jobs", content=b"x", headers={"Content-Type": "text/plain"}), 415, "unsupported_media_type")
+
+
+def test_errors_never_repeat_what_was_sent(checkpoint: str, api: httpx.Client) -> None:
+    secret = "s3cr3t" * 10
+    answer = api.post("/v1/jobs", json={"checkpoint": checkpoint, "seed": secret, "fit": {"steps": secret}})
+    problem(answer, 422, "validation_failed")
+    assert "s3cr3t" not in answer.text
+
+
+def test_a_job_needs_a_file_that_is_there(api: httpx.Client) -> None:
+    problem(api.post("/v1/jobs", json={"checkpoint": "file_" + "0" * 32}), 404, "not_found")
+
+
+def test_a_queued_job_says_what_it_waits_for(
+    upload: Callable[..., str], worker: Worker, make_server: Callable[..., Server]
+) -> None:
+    own = make_server()
+    stand_in = Worker(own)
+    with httpx.Client(base_url=own.url) as api:
+        file = api.post("/v1/files", params={"purpose": "checkpoint"}, content=SAFETENSORS).json()
+        url = api.post("/v1/jobs", json={"checkpoint": file["id"]}).headers["location"]
+
+        def message() -> str:
+            return str(api.get(url).json()["progress"]["message"])
+
+        assert message() == f"waiting for {file['id']} to be inspected: no worker that inspects files is running"
+        stand_in.beat("files")
+        assert message() == f"waiting for {file['id']} to be inspected"
+        stand_in.inspect(file["id"])
+        assert message() == NOBODY
+        stand_in.beat("jobs")
+        assert message() == "waiting for a worker"
+    stand_in.db.close()
+
+
+def test_a_running_job_shows_its_progress(job: dict[str, Any], worker: Worker, api: httpx.Client) -> None:
+    lease = worker.take(job["id"])
+    leases.progress(worker.db, lease, Progress("fit", 0.5, 0.2, 41.5, "fitting fc1, relative error 0.940"))
+    found = api.get(f"/v1/jobs/{job['id']}").json()
+    assert (found["status"], found["stage"], found["attempt"], found["queue_position"]) == ("running", "fit", 1, None)
+    assert found["progress"] == {
+        "fraction": 0.2,
+        "stage": "fit",
+        "stage_fraction": 0.5,
+        "eta_seconds": 41.5,
+        "message": "fitting fc1, relative error 0.940",
+    }
+    assert found["started_at"] is not None
+
+
+def test_a_failed_job_shows_its_problem(job: dict[str, Any], worker: Worker, api: httpx.Client) -> None:
+    leases.fail(worker.db, worker.take(job["id"]), ProblemError("training_diverged", "the loss is NaN"))
+    found = api.get(f"/v1/jobs/{job['id']}").json()
+    assert (found["status"], found["error"]["code"], found["error"]["detail"]) == (
+        "failed",
+        "training_diverged",
+        "the loss is NaN",
+    )
+    assert found["finished_at"] is not None
+
+
+def test_an_unchanged_job_is_not_sent_again(job: dict[str, Any], worker: Worker, api: httpx.Client) -> None:
+    url = f"/v1/jobs/{job['id']}"
+    etag = api.get(url).headers["etag"]
+    again = api.get(url, headers={"If-None-Match": etag})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
+    worker.take(job["id"])
+    changed = api.get(url, headers={"If-None-Match": etag})
+    assert (changed.status_code, changed.json()["status"]) == (200, "running")
+
+
+def test_a_long_poll_answers_when_the_stage_changes(job: dict[str, Any], worker: Worker, api: httpx.Client) -> None:
+    lease = worker.take(job["id"])
+    write = threading.Timer(0.5, leases.progress, (worker.db, lease, Progress("plan", 0, 0.05, None, "planning")))
+    write.start()
+    answer = api.get(f"/v1/jobs/{job['id']}", params={"wait": 30})
+    write.join()
+    assert answer.json()["stage"] == "plan"
+
+
+def test_a_long_poll_ends_with_the_job_as_it_is(job: dict[str, Any], api: httpx.Client) -> None:
+    assert api.get(f"/v1/jobs/{job['id']}", params={"wait": 0.3}).json()["status"] == "queued"
+    api.post(f"/v1/jobs/{job['id']}/cancel")
+    # The end of a job is known, so nothing is waited for.
+    assert api.get(f"/v1/jobs/{job['id']}", params={"wait": 30}).json()["status"] == "cancelled"
+
+
+@pytest.mark.parametrize("wait", ["31", "-1", "nan", "soon"])
+def test_a_wait_out_of_bounds_is_refused(wait: str, job: dict[str, Any], api: httpx.Client) -> None:
+    body = problem(api.get(f"/v1/jobs/{job['id']}", params={"wait": wait}), 422, "validation_failed")
+    assert body["errors"][0]["pointer"] == "/wait"
+
+
+def test_cancelling_is_idempotent_and_never_changes_an_ended_job(
+    job: dict[str, Any], checkpoint: str, worker: Worker, api: httpx.Client, tmp_path: Path
+) -> None:
+    url = f"/v1/jobs/{job['id']}/cancel"
+    assert [api.post(url).status_code for _ in range(2)] == [200, 200]
+    assert api.get(f"/v1/jobs/{job['id']}").json()["status"] == "cancelled"
+
+    running = api.post("/v1/jobs", json={"checkpoint": checkpoint}).json()
+    lease = worker.take(running["id"])
+    for _ in range(2):
+        answer = api.post(f"/v1/jobs/{running['id']}/cancel")
+        assert (answer.status_code, answer.json()["status"]) == (202, "cancelling")
+    leases.cancelled(worker.db, lease)
+    assert api.post(f"/v1/jobs/{running['id']}/cancel").status_code == 200
+
+    done = api.post("/v1/jobs", json={"checkpoint": checkpoint}).json()
+    worker.succeed(worker.take(done["id"]), tmp_path, {"seed": 0})
+    problem(api.post(f"/v1/jobs/{done['id']}/cancel"), 409, "job_finished")
+
+
+def test_a_retry_is_a_new_job_with_the_same_settings(job: dict[str, Any], api: httpx.Client) -> None:
+    url = f"/v1/jobs/{job['id']}/retry"
+    problem(api.post(url), 409, "job_not_retryable")
+    api.post(f"/v1/jobs/{job['id']}/cancel")
+    answer = api.post(url, headers={"Idempotency-Key": job["id"]})
+    again = api.post(url, headers={"Idempotency-Key": job["id"]})
+    retried = answer.json()
+    assert (answer.status_code, retried["status"], retried["retried_from"]) == (202, "queued", job["id"])
+    assert retried["request"] == job["request"]
+    assert retried["id"] != job["id"]
+    assert again.json() == retried
+
+
+def test_a_job_is_deleted_when_it_has_ended(
+    job: dict[str, Any], worker: Worker, server: Server, api: httpx.Client, tmp_path: Path
+) -> None:
+    url = f"/v1/jobs/{job['id']}"
+    problem(api.delete(url), 409, "job_not_finished")
+    worker.succeed(worker.take(job["id"]), tmp_path, {"seed": 0}, **{"report.json": b"{}"})
+    assert f"jobs/{job['id']}/1/report.json" in server.objects
+    assert api.delete(url).status_code == 204
+    problem(api.get(url), 404, "not_found")
+    assert not [key for key in server.objects if job["id"] in key]
+
+
+def test_jobs_are_listed_by_status_newest_first(checkpoint: str, api: httpx.Client) -> None:
+    made = [api.post("/v1/jobs", json={"checkpoint": checkpoint}).json()["id"] for _ in range(3)]
+    api.post(f"/v1/jobs/{made[1]}/cancel")
+    page = api.get("/v1/jobs", params={"limit": 2, "status": "queued"}).json()
+    assert (page["object"], [job["id"] for job in page["data"]], page["has_more"]) == ("list", [made[2], made[0]], True)
+    assert [job["id"] for job in api.get("/v1/jobs", params={"limit": 1, "after": made[2]}).json()["data"]] == [made[1]]
+    assert problem(api.get("/v1/jobs", params={"status": "lost"}), 422, "validation_failed")["errors"][0][
+        "pointer"
+    ] == ("/status")
+    assert (
+        problem(api.get("/v1/jobs", params={"limit": 0}), 422, "validation_failed")["errors"][0]["pointer"] == "/limit"
+    )
+
+
+def test_an_estimate_says_what_the_plan_comes_to_and_starts_nothing(checkpoint: str, api: httpx.Client) -> None:
+    before = api.get("/v1/jobs", params={"limit": 1}).json()["data"]
+    settings = {
+        "checkpoint": checkpoint,
+        "architecture": "lenet5",
+        "dataset": "digits",
+        "compression": {"layers": ["conv2", "fc1", "fc2"], "target": {"parameters": 1300}},
+    }
+    answer = api.post("/v1/jobs/estimate", json=settings)
+    assert answer.status_code == 200, answer.text
+    estimate = answer.json()
+    assert [layer["name"] for layer in estimate["layers"]] == ["conv2", "fc1", "fc2"]
+    assert estimate["parameters"]["original"] == 2400 + 48000 + 10080
+    assert estimate["parameters"]["compressed"] == sum(layer["compressed"] for layer in estimate["layers"]) <= 1300
+    assert estimate["bytes"]["original"] == 4 * 60480
+    assert estimate["seconds"] > 0
+    assert estimate["rough"] == ["seconds", "memory_bytes"]
+    assert api.get("/v1/jobs", params={"limit": 1}).json()["data"] == before
+
+
+def test_an_estimate_grows_with_the_work(checkpoint: str, api: httpx.Client) -> None:
+    def seconds(**settings: Any) -> float:
+        body = {"checkpoint": checkpoint, "architecture": "lenet5", "dataset": "digits"} | settings
+        return float(api.post("/v1/jobs/estimate", json=body).json()["seconds"])
+
+    assert seconds(fit={"steps": 10_000}) > seconds(fit={"steps": 100})
+    assert seconds(fine_tune={"epochs": 1000}) > seconds(fine_tune={"epochs": 1})
+
+
+def test_an_estimate_comes_after_the_inspection(upload: Callable[..., str], api: httpx.Client) -> None:
+    answer = api.post("/v1/jobs/estimate", json={"checkpoint": upload()})
+    problem(answer, 409, "file_not_ready")
+    assert "retry-after" in answer.headers
