@@ -67,7 +67,7 @@ def test_settings_that_cannot_work_are_refused_at_once(
 
 
 def test_file_of_nobody_is_not_found(api: httpx.Client) -> None:
-    answer = api.post("/v1/jobs", json={"checkpoint": "file_0000000000000000000000"})
+    answer = api.post("/v1/jobs", json={"checkpoint": "file_" + "0" * 32})
     assert answer.status_code in {404, 422}
     assert problem(answer)["code"] == "not_found"
 

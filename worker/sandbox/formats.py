@@ -35,6 +35,8 @@ def format_of(start: bytes, purpose: str, filename: str) -> Format:
     Raises:
         ProblemError: `unsupported_format`.
     """
+    if _has_short_header(start):
+        return "safetensors"
     if start.startswith(ZIP_MAGIC):
         return "zip"
     if purpose == "checkpoint" and start.startswith(PICKLE_MAGIC):
@@ -48,6 +50,15 @@ def format_of(start: bytes, purpose: str, filename: str) -> Format:
 
 def _is_tar(start: bytes) -> bool:
     return start.startswith(GZIP_MAGIC) or start[257:262] == b"ustar"
+
+
+def _has_short_header(start: bytes) -> bool:
+    """Whether a JSON object comes after the 8 bytes of a length below 4 GiB.
+
+    Looked at first: such a length may begin like any other format (640 is 80 02, the start of a pickle), while no
+    pickle, zip or gzip file has zeros in these places and a brace behind them.
+    """
+    return start[4:9] == b"\0\0\0\0{"
 
 
 def _is_safetensors(start: bytes) -> bool:
