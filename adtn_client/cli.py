@@ -1,5 +1,7 @@
 """The command `adtn`: which verbs there are, and how errors end it."""
 
+import os
+import sys
 from typing import Any
 
 import typer
@@ -19,6 +21,10 @@ class Group(TyperGroup):
         except ClientError as error:
             output.say(f"adtn: {error}")
             raise typer.Exit(exit_codes.exit_code_of(error)) from error
+        except BrokenPipeError as error:
+            # Whoever read has seen enough, as in `adtn events JOB | head`; nothing may be written at exit either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(exit_codes.REFUSED) from error
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
             output.say(f"adtn: {place}{error.strerror or error}")

@@ -1,7 +1,7 @@
 """The client: one object for one server."""
 
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import httpx
 
@@ -9,7 +9,9 @@ from adtn_client.errors import LocalError, ProblemError
 from adtn_client.files import Files
 from adtn_client.jobs import Jobs
 from adtn_client.retries import Retry
-from adtn_client.transport import Transport
+from adtn_client.transport import Transport, read_as
+from jobs.schemas.catalogue import ArchitectureView, DatasetView
+from jobs.schemas.common import Page
 
 
 class Client:
@@ -63,13 +65,13 @@ class Client:
         """Close the connections."""
         self._transport.close()
 
-    def architectures(self) -> list[dict[str, Any]]:
+    def architectures(self) -> list[ArchitectureView]:
         """The architectures that the server knows by name."""
-        return self._listed("/v1/architectures")
+        return read_as(Page[ArchitectureView], self._transport.request("GET", "/v1/architectures")).data
 
-    def datasets(self) -> list[dict[str, Any]]:
+    def datasets(self) -> list[DatasetView]:
         """The data sets that the server knows by name."""
-        return self._listed("/v1/datasets")
+        return read_as(Page[DatasetView], self._transport.request("GET", "/v1/datasets")).data
 
     def ready(self) -> bool:
         """Whether the server says that it can work.
@@ -81,7 +83,3 @@ class Client:
             return self._transport.request("GET", "/readyz").is_success
         except ProblemError:
             return False
-
-    def _listed(self, path: str) -> list[dict[str, Any]]:
-        listed: list[dict[str, Any]] = self._transport.request("GET", path).json()["data"]
-        return listed

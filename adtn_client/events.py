@@ -39,6 +39,8 @@ def stream_events(transport: Transport, path: str, last_event_id: str | None = N
                 yield event
                 if event.type in TERMINAL_TYPES:
                     return
+            if place.ended:
+                return
             failure: ConnectionFailed | ProblemError = ConnectionFailed(
                 f"the server ends the stream of {path} before the job has ended"
             )
@@ -51,9 +53,10 @@ def stream_events(transport: Transport, path: str, last_event_id: str | None = N
 
 @dataclass
 class Place:
-    """How far a stream was read: the id of the last event."""
+    """How far a stream was read: the id of the last event, and whether the server says that there is no more."""
 
     last_event_id: str | None
+    ended: bool = False
 
 
 def _one_connection(transport: Transport, path: str, place: Place, patience: Patience) -> Iterator[Event]:
@@ -61,6 +64,9 @@ def _one_connection(transport: Transport, path: str, place: Place, patience: Pat
     if place.last_event_id is not None:
         headers["Last-Event-ID"] = place.last_event_id
     with transport.stream(path, headers=headers) as answer:
+        place.ended = answer.status_code == httpx.codes.NO_CONTENT
+        if place.ended:
+            return
         connected = time.monotonic()
         try:
             for event in EventSource(answer).iter_sse():

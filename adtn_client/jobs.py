@@ -14,6 +14,7 @@ from adtn_client.patience import Patience
 from adtn_client.transport import Transport, read_as
 from jobs.schemas.common import Page
 from jobs.schemas.jobs import Artifact, Estimate, Event, Job
+from jobs.schemas.report import Report
 from jobs.schemas.settings import JobSettings
 from jobs.states import TERMINAL, JobStatus
 
@@ -38,7 +39,7 @@ class Jobs:
         Raises:
             ConnectionFailed, ProblemError, UnexpectedAnswer: See `Transport.request`.
         """
-        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        headers = {"Idempotency-Key": idempotency_key or new_key()}
         answer = self._transport.request("POST", "/v1/jobs", json=as_json(settings), headers=headers, idempotent=True)
         return read_as(Job, answer)
 
@@ -82,7 +83,10 @@ class Jobs:
 
     def retry(self, job_id: str) -> Job:
         """Start a failed or cancelled job again, as a new job with the same settings."""
-        return read_as(Job, self._transport.request("POST", f"/v1/jobs/{job_id}/retry"))
+        headers = {"Idempotency-Key": new_key()}
+        return read_as(
+            Job, self._transport.request("POST", f"/v1/jobs/{job_id}/retry", headers=headers, idempotent=True)
+        )
 
     def delete(self, job_id: str) -> None:
         """Delete a job that has ended, with its artifacts."""
@@ -96,10 +100,9 @@ class Jobs:
         """What happens, as it happens, until the job ends; see `stream_events`."""
         return stream_events(self._transport, f"/v1/jobs/{job_id}/events", last_event_id)
 
-    def report(self, job_id: str) -> dict[str, Any]:
+    def report(self, job_id: str) -> Report:
         """The report of a job that succeeded."""
-        report: dict[str, Any] = self._transport.request("GET", f"/v1/jobs/{job_id}/report").json()
-        return report
+        return read_as(Report, self._transport.request("GET", f"/v1/jobs/{job_id}/report"))
 
     def artifacts(self, job_id: str) -> Sequence[Artifact]:
         """The files that a job made."""
@@ -146,6 +149,11 @@ def succeeded(job: Job) -> Job:
         return job
     error = job.error
     raise JobNotSucceeded(job.id, job.status, error.code if error else None, error.detail if error else None)
+
+
+def new_key() -> str:
+    """An idempotency key that nobody has used."""
+    return str(uuid.uuid4())
 
 
 def file_name(name: str) -> str:

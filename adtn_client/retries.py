@@ -9,6 +9,8 @@ import httpx
 
 # The server says with these that it has not acted on the request and that it may later.
 RETRIED_STATUSES = frozenset({429, 503})
+# And with this code that the first request with our key, whose answer we lost, is still being worked on.
+IN_FLIGHT = b'"idempotency_in_flight"'
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,12 @@ class Retry:
             return min(asked, self.longest_pause_s)
         pause = min(self.first_pause_s * 2 ** (attempt - 1), self.longest_pause_s)
         return random.uniform(pause / 2, pause)
+
+
+def worth_retrying(answer: httpx.Response) -> bool:
+    """Whether the same request may succeed later."""
+    in_flight = answer.status_code == httpx.codes.CONFLICT and answer.is_closed and IN_FLIGHT in answer.content
+    return in_flight or answer.status_code in RETRIED_STATUSES
 
 
 def retry_after_s(answer: httpx.Response) -> float | None:

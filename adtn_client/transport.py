@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from adtn_client.errors import ConnectionFailed, UnexpectedAnswer
 from adtn_client.problems import error_of
-from adtn_client.retries import RETRIED_STATUSES, Retry
+from adtn_client.retries import Retry, worth_retrying
 from jobs.schemas.common import Page
 
 PAGE_SIZE = 100
@@ -143,7 +143,7 @@ class Transport:
             answer = None
             try:
                 answer = self._http.send(request, stream=stream)
-                if not (idempotent and answer.status_code in RETRIED_STATUSES) or attempt == self.retry.attempts:
+                if not (idempotent and worth_retrying(answer)) or attempt == self.retry.attempts:
                     return answer
                 answer.close()
             except httpx.TransportError as error:

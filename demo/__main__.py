@@ -16,6 +16,7 @@ from adtn_client.commands.submit import Request, compress_and_wait
 from demo.checks import ClaimFailed, accuracy_elsewhere, check_same_weights, check_sizes, claim
 from demo.model import DigitsNet, accuracy, train
 from demo.stack import running_stack
+from jobs.schemas.report import Report
 from worker.datasets import Dataset, load
 
 OUT = Path(__file__).parent / "out"
@@ -83,7 +84,7 @@ def train_checkpoint(digits: Dataset) -> float:
     return baseline
 
 
-def check_report(report: dict[str, Any], baseline: float) -> None:
+def check_report(report: Report, baseline: float) -> None:
     """Hold the report against the files and against our own measurements.
 
     Raises:
@@ -91,12 +92,15 @@ def check_report(report: dict[str, Any], baseline: float) -> None:
     """
     check_sizes(report, CHECKPOINT, OUT, TARGET_PARAMETERS)
     check_same_weights(CHECKPOINT, OUT)
-    reported = report["accuracy"]
-    claim(f"the report's accuracy before is the one measured here, {baseline:.4f}", reported["baseline"] == baseline)
+    reported = report.accuracy
+    if reported is None or report.verified is None:
+        raise ClaimFailed("the report says what was measured and verified")
+    claim(f"the report's accuracy before is the one measured here, {baseline:.4f}", reported.baseline == baseline)
     found = accuracy_elsewhere(OUT / "model.dense.safetensors", TEST_SPLIT)
-    claim(f"a process that cannot import adtn measures {found:.4f}, exactly as reported", found == reported["final"])
+    claim(f"a process that cannot import adtn measures {found:.4f}, exactly as reported", found == reported.final)
     claim(f"that is at most {LARGEST_DROP:.0%} less than before", found >= baseline - LARGEST_DROP)
-    claim("the service had verified it in a fresh process", report["verified"]["fresh_process"] is True)
+    verified = report.verified["fresh_process"] is True and report.verified["accuracy"] == found
+    claim("the service had verified the same in a fresh process", verified)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,12 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
 import adtn
+from jobs.schemas.report import Report
 
 
 class ClaimFailed(Exception):
@@ -27,23 +27,24 @@ def claim(text: str, holds: bool) -> None:
     print(f"  ok  {text}")
 
 
-def check_sizes(report: dict[str, Any], checkpoint: Path, out: Path, target: int) -> None:
+def check_sizes(report: Report, checkpoint: Path, out: Path, target: int) -> None:
     """Compare the report's counts and bytes with the tensors and files that there are."""
     original, stored = load_file(checkpoint), load_file(out / "model.adtn.safetensors")
-    parameters, encoded = report["parameters"], report["parameters"]["encoded"]
-    gates = {f"{layer['name']}.weight.gates": layer for layer in parameters["layers"]}
+    parameters = report.parameters
+    gates = {f"{layer.name}.weight.gates": layer for layer in parameters.layers}
     count = sum(stored[key].numel() for key in gates)
     claim(f"the encoded layers hold {count} numbers, at most the {target} asked for", count <= target)
     claim(
         "the report counts each of them as stored",
-        count == encoded["compressed"] and all(stored[key].numel() == gates[key]["compressed"] for key in gates),
+        count == parameters.encoded.compressed
+        and all(stored[key].numel() == layer.compressed for key, layer in gates.items()),
     )
     total = sum(tensor.numel() for tensor in original.values())
-    claim(f"the checkpoint held {total} numbers, as reported", total == parameters["original"])
+    claim(f"the checkpoint held {total} numbers, as reported", total == parameters.original)
     left = sum(tensor.numel() for tensor in stored.values())
-    claim(f"the compressed file holds {left} numbers, as reported", left == parameters["compressed"])
-    sizes = {name: (out / name).stat().st_size for name in report["bytes"]["artifacts"]}
-    claim(f"files are as large as reported: {sizes}", sizes == report["bytes"]["artifacts"])
+    claim(f"the compressed file holds {left} numbers, as reported", left == parameters.compressed)
+    sizes = {name: (out / name).stat().st_size for name in report.bytes["artifacts"]}
+    claim(f"files are as large as reported: {sizes}", sizes == report.bytes["artifacts"])
 
 
 def check_same_weights(checkpoint: Path, out: Path) -> None:

@@ -80,4 +80,5 @@ def compress(  # noqa: PLR0913 - each is an option of the command line
                 job = submit(client, request, shown)
             output.result(job.id)
         else:
-            show_report(compress_and_wait(client, request).report or {})
+            job = compress_and_wait(client, request)
+            show_report(client.jobs.report(job.id))

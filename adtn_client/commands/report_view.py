@@ -1,77 +1,63 @@
 """A report as text."""
 
-from typing import Any
-
 from adtn_client.commands import output
+from jobs.schemas.report import Accuracy, Counts, Report, ReportedLayer
+
+ACCURACIES = (("baseline", "before"), ("after_fit", "after the fit"), ("final", "at the end"))
 
 
-def show_report(report: dict[str, Any]) -> None:
-    """Print a report: accuracy, sizes, a table of the layers, times."""
-    show_layers(report["parameters"]["layers"])
+def show_report(report: Report) -> None:
+    """Print a report: a table of the layers, then accuracy, sizes and times."""
+    show_layers(report.parameters.layers)
     for name, text in summary(report):
         output.result(f"{name:<25}{text}")
 
 
-def show_layers(layers: list[dict[str, Any]]) -> None:
+def show_layers(layers: list[ReportedLayer]) -> None:
     """Print a table of the encoded layers."""
-    right = frozenset({"original", "compressed", "ratio", "rel. error"})
-    table = output.table(
-        "layer", "kind", "shape", "original", "compressed", "ratio", "rel. error", "structure", right=right
-    )
+    numbers = ("original", "compressed", "ratio", "rel. error")
+    table = output.table("layer", "kind", "shape", *numbers, "structure", right=frozenset(numbers))
     for layer in layers:
-        structure = layer["structure"]
+        structure = layer.structure
         output.add_row(
             table,
-            layer["name"],
-            layer["kind"],
-            output.shape(layer["shape"]),
-            output.count(layer["original"]),
-            output.count(layer["compressed"]),
-            f"{layer['original'] / layer['compressed']:.1f}",
-            decimals(layer["relative_error"]),
+            layer.name,
+            layer.kind,
+            output.shape(layer.shape),
+            output.count(layer.original),
+            output.count(layer.compressed),
+            f"{layer.original / layer.compressed:.1f}",
+            "" if layer.relative_error is None else f"{layer.relative_error:.3f}",
             f"{structure['sites']} sites, depth {structure['depth']}, gates over {structure['gate_sites']}, "
             f"{structure['activation']}",
         )
     output.console().print(table)
 
 
-def summary(report: dict[str, Any]) -> list[tuple[str, str]]:
+def summary(report: Report) -> list[tuple[str, str]]:
     """The rest of a report, as pairs of a name and a text."""
-    sizes, encoded = report["parameters"], report["parameters"]["encoded"]
-    lines = [
-        ("accuracy", accuracy(report)),
-        ("encoded layers", f"{change(encoded)} parameters, ratio {encoded['ratio']:.1f}"),
-        ("whole model", f"{change(sizes)} parameters, ratio {sizes['ratio']:.2f}"),
-        ("checkpoint", output.size(report["bytes"]["checkpoint"])),
+    verified = bool(report.verified and report.verified.get("fresh_process"))
+    return [
+        ("accuracy", accuracy(report.accuracy)),
+        ("encoded layers", change(report.parameters.encoded)),
+        ("whole model", change(report.parameters)),
+        ("checkpoint", output.size(report.bytes["checkpoint"])),
+        *((name, output.size(size)) for name, size in sorted(report.bytes["artifacts"].items())),
+        ("seconds", ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.seconds.items())),
+        ("verified", "reproduced in a fresh process" if verified else "no"),
     ]
-    lines += [(name, output.size(size)) for name, size in sorted(report["bytes"]["artifacts"].items())]
-    lines.append(("seconds", ", ".join(f"{name} {seconds:.1f}" for name, seconds in report["seconds"].items())))
-    verified = report.get("verified") or {}
-    if verified:
-        lines.append(("verified", "reproduced in a fresh process" if verified.get("fresh_process") else "no"))
-    return lines
 
 
-def accuracy(report: dict[str, Any]) -> str:
+def accuracy(measured: Accuracy | None) -> str:
     """The accuracies in one line."""
-    measured = report.get("accuracy")
-    if not measured:
+    if measured is None or measured.final is None:
         return "not measured: there were no data"
-    percent = {
-        name: f"{measured[name]:.2%}" for name in ("baseline", "after_fit", "final") if measured[name] is not None
-    }
-    steps = [f"{percent[name]} {label}" for name, label in ACCURACIES if name in percent]
-    return f"{', '.join(steps)} ({measured['metric']} of {output.count(measured['samples'])})"
+    shares = [(getattr(measured, name), label) for name, label in ACCURACIES]
+    steps = ", ".join(f"{share:.2%} {label}" for share, label in shares if share is not None)
+    return f"{steps} ({measured.metric} of {output.count(measured.samples or 0)})"
 
 
-ACCURACIES = (("baseline", "before"), ("after_fit", "after the fit"), ("final", "at the end"))
-
-
-def change(sizes: dict[str, Any]) -> str:
+def change(counts: Counts) -> str:
     """A count before and after."""
-    return f"{output.count(sizes['original'])} -> {output.count(sizes['compressed'])}"
-
-
-def decimals(value: float | None) -> str:
-    """A relative error, or nothing."""
-    return "" if value is None else f"{value:.3f}"
+    numbers = f"{output.count(counts.original)} -> {output.count(counts.compressed)}"
+    return f"{numbers} parameters, ratio {counts.ratio:.1f}"

@@ -37,6 +37,8 @@ def a_report() -> dict[str, Any]:
         },
         "bytes": {"checkpoint": 9900, "artifacts": {"model.adtn.safetensors": 3100}},
         "seconds": {"fit": 3.1, "fine_tune": 40.2},
+        **{"settings": {}, "seed": 0, "fingerprint": "sha256:0", "environment": {}, "latency_ms": None},
+        "accuracy_unverified": False,
         "verified": {"fresh_process": True, "accuracy": 0.9817},
     }
 
@@ -61,6 +63,8 @@ class CompressingServer:
         if path == "/v1/jobs/job_1/cancel":
             self.cancelled = True
             return json_answer(a_job(status="cancelling"), 202)
+        if path == "/v1/jobs/job_1/report":
+            return json_answer(a_report())
         if path == "/v1/jobs/job_1/artifacts/model.adtn.safetensors":
             return Answer(200, self.artifact)
         return json_answer(self.job())
@@ -182,6 +186,21 @@ def test_names_from_the_server_cannot_steer_the_terminal(server: ScriptedServer)
     shown = adtn("status", "job_1", server=server).stdout
     assert "\x1b" not in shown
     assert r"\x1b[2Jgone [bold]x[/bold]" in shown
+
+
+def test_reader_that_has_seen_enough_ends_it_quietly(server: ScriptedServer) -> None:
+    event = {"object": "event", "created_at": "2026-01-31T12:00:00Z", "type": "job.progress", "data": {"x": "x" * 1000}}
+    events = [{**event, "id": f"evt_{number}", "sequence": number} for number in range(200)]
+    server.script.append(json_answer({"object": "list", "data": events, "has_more": False}))
+    command = [ADTN, "events", "job_1"]
+    with subprocess.Popen(
+        command, env=environment(server), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert "job.progress" in process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
 
 
 def test_report_is_a_table_or_json(server: ScriptedServer) -> None:

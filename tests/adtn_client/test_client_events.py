@@ -42,6 +42,12 @@ def test_stream_starts_after_a_given_event(client: Client, server: ScriptedServe
     assert server.requests[0].headers["Last-Event-ID"] == "7"
 
 
+def test_stream_of_a_job_that_has_told_all_ends(client: Client, server: ScriptedServer) -> None:
+    server.script.append(Answer(204))
+    assert list(client.jobs.stream("job_1", last_event_id="9")) == []
+    assert len(server.requests) == 1
+
+
 def test_refused_stream_is_not_asked_for_again(client: Client, server: ScriptedServer) -> None:
     server.script.append(problem_answer(404, "not_found", "there is no such job"))
     with pytest.raises(ProblemError, match="no such job"):

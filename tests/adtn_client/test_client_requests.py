@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import httpx
 import pytest
@@ -35,6 +36,22 @@ def test_broken_connection_repeats_the_job_with_the_same_key(client: Client, ser
     assert keys[0] == keys[1]
 
 
+def test_job_whose_first_request_is_still_in_flight_is_asked_for_again(client: Client, server: ScriptedServer) -> None:
+    server.script += [
+        Answer(cut_after=-1),
+        problem_answer(409, "idempotency_in_flight", "the first is still in flight"),
+        json_answer(a_job(), 202),
+    ]
+    assert client.jobs.create({"checkpoint": "file_1"}).id == "job_1"
+
+
+def test_conflict_that_will_not_pass_is_not_asked_for_again(client: Client, server: ScriptedServer) -> None:
+    server.script.append(problem_answer(409, "job_finished", "it has already finished"))
+    with pytest.raises(ProblemError):
+        client.jobs.cancel("job_1")
+    assert len(server.requests) == 1
+
+
 def test_two_jobs_have_different_keys(client: Client, server: ScriptedServer) -> None:
     server.script.append(json_answer(a_job(), 202))
     client.jobs.create({"checkpoint": "file_1"})
@@ -43,10 +60,13 @@ def test_two_jobs_have_different_keys(client: Client, server: ScriptedServer) ->
 
 
 @pytest.mark.parametrize("answer", [Answer(cut_after=-1), problem_answer(503, "queue_unavailable", "later")])
-def test_call_that_is_not_safe_to_repeat_is_sent_once(client: Client, server: ScriptedServer, answer: Answer) -> None:
+def test_call_that_is_not_safe_to_repeat_is_sent_once(
+    client: Client, server: ScriptedServer, answer: Answer, tmp_path: Path
+) -> None:
+    (tmp_path / "m.pt").write_bytes(b"weights")
     server.script.append(answer)
     with pytest.raises((ConnectionFailed, ProblemError)):
-        client.jobs.retry("job_1")
+        client.files.upload(tmp_path / "m.pt", "checkpoint")
     assert len(server.requests) == 1
 
 

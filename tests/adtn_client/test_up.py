@@ -4,86 +4,21 @@ import os
 import re
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
+from running_up import ADTN, Up, start, start_until_ready, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis]
-
-ADTN = Path(sys.executable).with_name("adtn")
-
-
-def wait_until(condition: Callable[[], object], within_s: float = 60) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that in time"
-        time.sleep(0.05)
-
-
-@dataclass
-class Up:
-    """A running `adtn up`: what it has said, and what it has started."""
-
-    process: subprocess.Popen[bytes]
-    folder: Path
-
-    @property
-    def out(self) -> str:
-        return (self.folder / "out").read_text()
-
-    @property
-    def said(self) -> str:
-        return (self.folder / "err").read_text()
-
-    @property
-    def url(self) -> str:
-        return self.out.split()[1]
-
-    def tree(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def running(self, *words: str) -> psutil.Process:
-        """The oldest process whose command line ends with these words."""
-        found = [process for process in self.tree() if process.cmdline()[-len(words) :] == list(words)]
-        return min(found, key=lambda process: process.create_time())
-
-    def supervisor(self) -> psutil.Process:
-        (only,) = psutil.Process(self.process.pid).children()
-        return only
-
-    def answers(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/readyz").status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    def pool_has_started(self) -> bool:
-        """Whether each worker has started the process that runs its tasks."""
-        return sum("spawn_main" in " ".join(process.cmdline()) for process in self.tree()) >= 2
-
-
-def start(folder: Path, data_dir: Path) -> Up:
-    folder.mkdir(exist_ok=True)
-    with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
-        process = subprocess.Popen([ADTN, "up", "--port", "0", "--data-dir", data_dir], stdout=out, stderr=err)
-    return Up(process, folder)
 
 
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Up]:
-    running = start(tmp_path / "streams", tmp_path / "data")
-    wait_until(lambda: running.out or running.process.poll() is not None)
-    assert running.process.poll() is None, running.said
+    running = start_until_ready(tmp_path)
     yield running
-    if running.process.poll() is None:
-        running.process.terminate()
-        running.process.wait(timeout=60)
+    running.stop()
 
 
 def gone(processes: list[psutil.Process]) -> bool:
