@@ -50,7 +50,7 @@ def compress(
         on_step: Called after each step of a fit with the layer's key, the step, the number of steps and the squared
             relative error; it may raise to stop.
         inputs: Samples (N, ...) that the model takes, unsorted. With them the error of each layer's outputs is
-            minimised, not that of its weight, which is the better start for fine-tuning.
+            minimised, not that of its weight, so that the model loses less accuracy.
 
     Returns:
         One item a layer, in the plan's order.
