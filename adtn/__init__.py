@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from adtn.listing import layers_of as layers_of
     from adtn.listing import layers_of_state as layers_of_state
     from adtn.module import ADTN as ADTN
+    from adtn.moments import InputMoments as InputMoments
     from adtn.moments import input_moments as input_moments
     from adtn.plan import Plan as Plan
     from adtn.plan import PlanEntry as PlanEntry
@@ -52,6 +53,7 @@ _HOME = {
     "EncodedLayer": "compression",
     "FineTuneOptions": "fine_tuning",
     "FitOptions": "fitting",
+    "InputMoments": "moments",
     "FormatError": "errors",
     "Layer": "layer",
     "Plan": "plan",

@@ -3,14 +3,15 @@
 import weakref
 from collections.abc import Iterator
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from adtn.errors import ShapeError
 from adtn.module import ADTN
 
 
-def encode(model: nn.Module, key: str, adtn: ADTN) -> None:
+def encode(model: nn.Module, key: str, adtn: ADTN, input_mean: Tensor | None = None) -> None:
     """Put the ADTN in the place of a parameter, wherever the model uses that parameter.
 
     The module and its forward stay as they are; reading the attribute decodes. In the state_dict the weight's entry is
@@ -21,6 +22,8 @@ def encode(model: nn.Module, key: str, adtn: ADTN) -> None:
         model: Changed in place.
         key: The parameter's key in the state_dict: "fc1.weight", or "tokens" for a bare one.
         adtn: Of the parameter's shape and dtype.
+        input_mean: E[x] of the layer's inputs, (row,): see `input_moments`. The layer's bias is then changed by
+            (W - T) E[x], so that its mean outputs stay as they are.
 
     Raises:
         ShapeError: There is no such parameter, or it has another shape or dtype.
@@ -37,6 +40,8 @@ def encode(model: nn.Module, key: str, adtn: ADTN) -> None:
         )
     adtn.in_place = False
     adtn.to(parameter.device)
+    if input_mean is not None:
+        _shift_bias(module, parameter, adtn, input_mean)
     for place, place_name in list(_places(model, parameter)):
         # unsafe=True only skips checks that would decode the weight once more; they are made above.
         parametrize.register_parametrization(place, place_name, adtn, unsafe=True)
@@ -91,6 +96,15 @@ def _places(model: nn.Module, parameter: nn.Parameter) -> Iterator[tuple[nn.Modu
         for name, other in module._parameters.items():
             if other is parameter:
                 yield module, name
+
+
+@torch.no_grad()
+def _shift_bias(module: nn.Module, weight: nn.Parameter, adtn: ADTN, input_mean: Tensor) -> None:
+    """Let the bias take up what the weight's error does to the mean outputs."""
+    bias = module._parameters["bias"]
+    assert bias is not None
+    error = (weight - adtn()).flatten(1)  # (out, row)
+    bias.add_((error.float() @ input_mean).to(bias.dtype))
 
 
 def _release_flat_weights(module: nn.RNNBase, _inputs: object, _output: object) -> None:

@@ -51,7 +51,8 @@ def fit(
         options: Steps, learning rate, seed.
         on_step: Called after each step with its number (from 1), the number of steps and the squared relative error
             before the step; it may raise to stop.
-        input_moment: C, (in, in) for a weight of shape (out, ...) with `in` entries a row: see `input_moments`.
+        input_moment: C, (row, row) for a weight of shape (out, ...) with `row` entries a row; about the mean, where a
+            bias takes up what happens to the mean: see `input_moments`.
 
     Returns:
         The ADTN, on the weight's device and with its dtype; `relative_error` is ||W - T|| / ||W||.

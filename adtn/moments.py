@@ -1,8 +1,8 @@
-"""The second moment of a layer's inputs: which directions of its weight matter to its outputs."""
+"""The mean and the second moment of a layer's inputs: which directions of its weight matter to its outputs."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +20,27 @@ _POSITIONS = 8  # of a convolution's output along each axis: neighbouring ones s
 _Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
-def input_moments(model: nn.Module, inputs: Tensor, keys: Collection[str]) -> dict[str, Tensor]:
-    """Run samples through a model and gather E[x x^T] of the inputs of some of its layers, for `fit`.
+@dataclass(frozen=True)
+class InputMoments:
+    """Of what one row of a weight, flattened, is multiplied with: x.
 
-    Linear layers and convolutions (not transposed, one group) are covered; x is what one row of the weight, flattened,
-    is multiplied with. For other weights there is no entry, and a fit takes the plain norm.
+    Where the layer has a bias, an error of the weight in the direction of the mean input costs nothing: the bias takes
+    it up (see `encode`). The fit then need not spend gates on it, and outputs vary about the mean as they did.
+
+    Args:
+        second: E[(x - mean) (x - mean)^T] for a layer with a bias, else E[x x^T]; (row, row).
+        mean: E[x] for a layer with a bias, else None; (row,).
+    """
+
+    second: Tensor
+    mean: Tensor | None
+
+
+def input_moments(model: nn.Module, inputs: Tensor, keys: Collection[str]) -> dict[str, InputMoments]:
+    """Run samples through a model and gather the moments of the inputs of some of its layers, for `fit` and `encode`.
+
+    Linear layers and convolutions (not transposed, one group) are covered. For other weights there is no entry, and a
+    fit takes the plain norm.
 
     Args:
         model: Run in evaluation mode; not changed.
@@ -32,43 +48,60 @@ def input_moments(model: nn.Module, inputs: Tensor, keys: Collection[str]) -> di
         keys: Of the weights ("fc1.weight").
 
     Returns:
-        Key to moment, (row, row) float32, on the model's device.
+        Moments by key, float32, on the model's device.
     """
     device = next(model.parameters()).device
     modes = [(module, module.training) for module in model.modules()]
-    sums: dict[str, Tensor] = {}
-    counts: dict[str, int] = dict.fromkeys(keys, 0)
+    sums = {key: _Sums(model.get_submodule(key.rpartition(".")[0])) for key in keys if _is_covered(model, key)}
     model.eval()
     try:
-        with torch.no_grad(), decoded_once(), _gathering(model, keys, sums, counts):
+        with torch.no_grad(), decoded_once(), _gathering(sums):
             for batch in torch.split(inputs[:MAX_SAMPLES], _BATCH):
                 model(batch.to(device))
     finally:
         for module, mode in modes:
             module.training = mode
-    return {key: total / counts[key] for key, total in sums.items()}
+    return {key: found.moments() for key, found in sums.items() if found.count}
+
+
+class _Sums:
+    """Sums over the inputs of one layer.
+
+    Where the mean is taken off, sums are of the distance from the first input seen: a large mean would cost the small
+    differences about it their digits.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.centred = module.bias is not None
+        self.count = 0
+        self.origin: Tensor | None = None
+
+    def add(self, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        """A forward pre-hook."""
+        rows = _rows(module, arguments[0]).float()
+        if self.origin is None:
+            self.origin = rows[0].clone() if self.centred else torch.zeros_like(rows[0])
+            self.first = torch.zeros_like(rows[0])
+            self.second = rows.new_zeros(rows.shape[1], rows.shape[1])
+        rows = rows - self.origin
+        self.first += rows.sum(0)
+        self.second += rows.T @ rows
+        self.count += len(rows)
+
+    def moments(self) -> InputMoments:
+        """The moments of all inputs so far, at least one."""
+        assert self.origin is not None
+        first, second = self.first / self.count, self.second / self.count
+        if not self.centred:
+            return InputMoments(second, None)
+        return InputMoments(second - torch.outer(first, first), self.origin + first)
 
 
 @contextmanager
-def _gathering(
-    model: nn.Module, keys: Collection[str], sums: dict[str, Tensor], counts: dict[str, int]
-) -> Iterator[None]:
-    """While open, every covered layer adds the second moment of its inputs to `sums` and `counts`."""
-
-    def hook_for(key: str) -> Any:
-        def hook(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            rows = _rows(module, arguments[0]).float()
-            sums[key] = rows.T @ rows + sums.get(key, 0)
-            counts[key] += len(rows)
-
-        return hook
-
-    handles = []
-    for key in keys:
-        prefix, _, name = key.rpartition(".")
-        module = model.get_submodule(prefix)
-        if name == "weight" and _is_covered(module):
-            handles.append(module.register_forward_pre_hook(hook_for(key)))
+def _gathering(sums: dict[str, _Sums]) -> Iterator[None]:
+    """While open, every layer adds its inputs to its sums."""
+    handles = [found.module.register_forward_pre_hook(found.add) for found in sums.values()]
     try:
         yield
     finally:
@@ -76,7 +109,11 @@ def _gathering(
             handle.remove()
 
 
-def _is_covered(module: nn.Module) -> bool:
+def _is_covered(model: nn.Module, key: str) -> bool:
+    prefix, _, name = key.rpartition(".")
+    module = model.get_submodule(prefix)
+    if name != "weight":
+        return False
     if isinstance(module, nn.Linear):
         return module.in_features <= MAX_ROW
     return isinstance(module, _Convolution) and module.groups == 1 and module.weight[0].numel() <= MAX_ROW

@@ -37,7 +37,7 @@ def test_moment_gives_the_mean_square_of_the_outputs(layer: nn.Module, shape: tu
     model = nn.Sequential(layer)
     inputs = seeded_inputs(*shape)
     weight = layer.weight.detach().flatten(1)  # type: ignore[union-attr]
-    moment = input_moments(model, inputs, ["0.weight"])["0.weight"]
+    moment = input_moments(model, inputs, ["0.weight"])["0.weight"].second
     channel = 1 if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) else -1
     expected = model(inputs).detach().movedim(channel, 0).flatten(1).square().mean(1).sum()
     torch.testing.assert_close(torch.trace(weight @ moment @ weight.T), expected, rtol=1e-4, atol=1e-4)
@@ -67,4 +67,26 @@ def test_a_convolution_called_without_a_batch_axis_has_the_same_moment() -> None
     inputs = seeded_inputs(6, 3, 5, 5)
     batched = input_moments(nn.Sequential(layer), inputs, ["0.weight"])["0.weight"]
     single = input_moments(PerSample(layer), inputs, ["layer.weight"])["layer.weight"]
-    torch.testing.assert_close(single, batched)
+    assert single.mean is not None
+    assert batched.mean is not None
+    torch.testing.assert_close(single.second, batched.second)
+    torch.testing.assert_close(single.mean, batched.mean)
+
+
+def test_with_a_bias_moments_are_about_the_mean() -> None:
+    inputs = seeded_inputs(200, 6) + 1000.0  # float32 sums about zero would lose every digit of the variance
+    found = input_moments(nn.Sequential(nn.Linear(6, 4)), inputs, ["0.weight"])["0.weight"]
+    assert found.mean is not None
+    torch.testing.assert_close(found.mean, inputs.double().mean(0).float())
+    torch.testing.assert_close(found.second, inputs.double().T.cov(correction=0).float(), rtol=1e-3, atol=1e-3)
+
+
+def test_compressing_with_samples_keeps_the_mean_of_every_output() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 32))
+    inputs = seeded_inputs(300, 16).relu()
+    before = model(inputs).detach()
+    compress(model, {"0.weight": brick_wall(9, 1)}, FitOptions(steps=20), inputs=inputs)
+    after = model(inputs).detach()
+    assert not torch.allclose(before, after, atol=0.1)
+    torch.testing.assert_close(before.mean(0), after.mean(0), rtol=1e-4, atol=1e-5)

@@ -14,6 +14,7 @@ from torch import Tensor
 import adtn
 from adtn.fitting import FitOptions
 from adtn.module import ADTN
+from adtn.moments import InputMoments
 from adtn.plan import Plan
 from adtn.structure import Structure
 from jobs.store import Store
@@ -25,7 +26,7 @@ FIT_VERSION = 1
 def fit(
     plan: Plan,
     state: Mapping[str, Tensor],
-    moments: Mapping[str, Tensor],
+    moments: Mapping[str, InputMoments],
     options: FitOptions,
     store: Store,
     folder: Path,
@@ -36,7 +37,7 @@ def fit(
     Args:
         plan: The weights to encode, with their structures.
         state: The model's weights by key, on the device that fits.
-        moments: For some of the keys the second moment of the layer's inputs: see `adtn.fit`.
+        moments: For some of the keys the moments of the layer's inputs: see `adtn.fit`.
         options: Steps, learning rate and seed; each weight gets a seed of its own after that one.
         store: Where fits are kept, each as soon as it is made, so that a later attempt resumes after it.
         folder: A place for temporary files.
@@ -47,7 +48,8 @@ def fit(
     """
     fitted: dict[str, ADTN] = {}
     for number, entry in enumerate(plan.entries):
-        weight, moment = state[entry.layer.key], moments.get(entry.layer.key)
+        weight, known = state[entry.layer.key], moments.get(entry.layer.key)
+        moment = known.second if known else None
         own = replace(options, seed=options.seed + number)
         key = f"fits/{fingerprint(weight, entry.structure, own, moment)}.safetensors"
 

@@ -65,10 +65,11 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
     progress.stage("fit", f"fitting {len(plan.entries)} weights")
     with timed(measured, "fit"):
         weights = {key: tensor.detach() for key, tensor in inputs.model.state_dict().items()}
+        moments = moments_of(inputs, plan, job.settings.seed)
         options = adtn.FitOptions(job.settings.fit.steps, job.settings.fit.learning_rate, job.settings.seed)
-        fitted = fit(plan, weights, moments_of(inputs, plan, job.settings.seed), options, store, folder, progress.step)
+        fitted = fit(plan, weights, moments, options, store, folder, progress.step)
         for key, found in fitted.items():
-            adtn.encode(inputs.model, key, found)
+            adtn.encode(inputs.model, key, found, moments[key].mean if key in moments else None)
     measured.after_fit = test_accuracy(inputs, progress, "evaluating the fit")
 
     if inputs.dataset is not None:
@@ -103,8 +104,8 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
     return Outcome(report, artifacts)
 
 
-def moments_of(inputs: Inputs, plan: adtn.Plan, seed: int) -> dict[str, torch.Tensor]:
-    """Second moments of the inputs of the planned layers on a part of the training data, where there are data."""
+def moments_of(inputs: Inputs, plan: adtn.Plan, seed: int) -> dict[str, adtn.InputMoments]:
+    """Moments of the inputs of the planned layers on a part of the training data, where there are data."""
     if inputs.dataset is None:
         return {}
     order = torch.randperm(len(inputs.dataset.train_x), generator=torch.Generator().manual_seed(seed))
