@@ -5,6 +5,7 @@ import sys
 from types import FrameType
 
 import uvicorn
+from asgi_correlation_id import CorrelationIdFilter
 from fastapi import FastAPI
 from pydantic import ValidationError
 
@@ -30,8 +31,7 @@ class Server(uvicorn.Server):
 
 def main() -> None:
     """Read the settings, migrate the database and serve until SIGTERM or Ctrl-C."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    _log_with_request_ids()
     try:
         settings = Settings()
         app = create_app(settings)
@@ -48,6 +48,14 @@ def main() -> None:
         timeout_graceful_shutdown=GRACE_S,
     )
     Server(config, app).run()
+
+
+def _log_with_request_ids() -> None:
+    handler = logging.StreamHandler()
+    handler.addFilter(CorrelationIdFilter(default_value="-"))
+    line = "%(asctime)s %(levelname)s %(name)s [%(correlation_id)s] %(message)s"
+    logging.basicConfig(level=logging.INFO, format=line, handlers=[handler])
+    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

@@ -64,18 +64,16 @@ def problem_response(request: Request, error: ProblemError, headers: Mapping[str
     )
 
 
-def faults(error: ValidationError | RequestValidationError, value: Any, skip: int = 0) -> list[Fault]:
+def faults(error: ValidationError, value: Any) -> list[Fault]:
     """The faults that pydantic found, each with a JSON pointer into `value`; nothing of `value` itself is repeated.
 
     Args:
         error: What pydantic raised.
         value: What was validated.
-        skip: How many leading parts of each location are not part of `value`.
     """
     found: dict[str, Fault] = {}
     for item in error.errors():
-        location = item["loc"][skip:]
-        pointer = "".join(f"/{_escaped(part)}" for part in _within(value, location, item["type"]))
+        pointer = "".join(f"/{_escaped(part)}" for part in _within(value, item["loc"], item["type"]))
         detail = item["msg"].removeprefix("Value error, ")
         if pointer in found:
             # The branches of a union: each says what it would have taken.
@@ -119,12 +117,8 @@ async def _problem(request: Request, error: Exception) -> JSONResponse:
 
 async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    sources = {"query": dict(request.query_params), "path": dict(request.path_params), "header": dict(request.headers)}
-    found = [
-        Fault(f"/{item['loc'][-1]}", item["msg"].removeprefix("Value error, "), item["type"])
-        for item in error.errors()
-        if item["loc"][0] in sources
-    ]
+    # Bodies are read by the routes themselves, so these are parameters: (query, path or header; its name).
+    found = [Fault(f"/{item['loc'][-1]}", item["msg"], item["type"]) for item in error.errors()]
     return problem_response(request, invalid(found))
 
 
@@ -141,7 +135,8 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 async def _database_error(request: Request, error: Exception) -> JSONResponse:
     if "database or disk is full" in str(error):
         return problem_response(request, ProblemError("storage_full", "there is no space left for the database"))
-    return await _unexpected(request, error)
+    log.error("the database failed", exc_info=error)
+    return problem_response(request, ProblemError("not_ready", "the database cannot be used at the moment"))
 
 
 async def _nobody_listens(request: Request, error: Exception) -> Response:
@@ -150,7 +145,7 @@ async def _nobody_listens(request: Request, error: Exception) -> Response:
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    log.error("%s %r failed", request.method, request.url.path, exc_info=error)
     identity = correlation_id.get()
     # This answer is sent outside the middleware that adds the header to all others.
     headers = {"X-Request-ID": identity} if identity else {}

@@ -15,7 +15,7 @@ from jobs.schemas.jobs import Estimate, EstimatedLayer, EstimatedSize
 from jobs.schemas.settings import JobSettings
 
 # Measured on two CPU cores, rounded: numbers of a large matrix product a second, and the start of one operation.
-OPERATIONS_A_SECOND = 2e9
+OPERATIONS_A_SECOND = 6e9
 SECONDS_A_GATE = 1e-4
 START_SECONDS = 10.0
 START_BYTES = 600 * 1024**2

@@ -105,7 +105,13 @@ async def get_job(
     return job_response(job, if_none_match)
 
 
-@router.post("/{job_id}/cancel", response_model=Job, responses=responses("not_found", "job_finished"))
+@router.post(
+    "/{job_id}/cancel",
+    responses={
+        202: {"model": Job, "description": "The worker is told to stop."},
+        **responses("not_found", "job_finished"),
+    },
+)
 def cancel_job(job_id: str, resources: ResourcesDep, owner: OwnerDep, response: Response) -> Job:
     """Cancel a job: at once while it is queued, soon while it runs (202)."""
     row = records.cancel(resources.db, owner, job_id)

@@ -3,6 +3,7 @@
 import multiprocessing
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -14,13 +15,13 @@ from jobs.database import Database, migrate, now, open_database
 from jobs.tables import Base, WorkerRow
 
 
-def migrate_together(url: str, barrier: object, errors: object) -> None:
-    barrier.wait()  # type: ignore[attr-defined]
+def migrate_together(url: str, barrier: Any, errors: Any) -> None:
+    barrier.wait()
     try:
         migrate(url)
-        errors.put(None)  # type: ignore[attr-defined]
+        errors.put(None)
     except Exception as error:
-        errors.put(repr(error))  # type: ignore[attr-defined]
+        errors.put(repr(error))
 
 
 def test_processes_that_start_at_once_migrate_once(tmp_path: Path) -> None:
@@ -99,7 +100,9 @@ def test_a_block_that_raises_writes_nothing(db: Database) -> None:
     ("column", "value"),
     [("status", "'exploded'"), ("status", "'running'"), ("status", "'succeeded'"), ("lease_until", "'2026-01-01'")],
 )
-def test_the_database_itself_refuses_states_that_make_no_sense(column: str, value: str, db: Database, add_job) -> None:  # type: ignore[no-untyped-def]
+def test_the_database_itself_refuses_states_that_make_no_sense(
+    column: str, value: str, db: Database, add_job: Any
+) -> None:
     job = add_job()
     with pytest.raises(IntegrityError), db.begin() as session:
         session.execute(text(f"UPDATE jobs SET {column} = {value} WHERE id = :id"), {"id": job.id})

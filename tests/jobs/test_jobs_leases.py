@@ -2,6 +2,7 @@
 
 import multiprocessing
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -68,15 +69,15 @@ def bring_to(db: Database, job: JobRow, status: JobStatus) -> Lease:
     return lease
 
 
-def take_all(url: str, job_ids: list[str], name: str, barrier: object, taken: object) -> None:
+def take_all(url: str, job_ids: list[str], name: str, barrier: Any, taken: Any) -> None:
     """Race for every job; in a process of its own."""
     db = open_database(url)
-    barrier.wait()  # type: ignore[attr-defined]
+    barrier.wait()
     for job_id in job_ids:
         if leases.take(db, job_id, owner=name, lease_s=60) is not None:
-            taken.put(job_id)  # type: ignore[attr-defined]
+            taken.put(job_id)
     db.close()
-    taken.put(None)  # type: ignore[attr-defined]
+    taken.put(None)
 
 
 def test_of_racing_workers_exactly_one_takes_each_job(db: Database, database_url: str, add_job: AddJob) -> None:

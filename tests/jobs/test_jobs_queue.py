@@ -3,6 +3,8 @@
 import base64
 import json
 import signal
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import redis
@@ -33,7 +35,9 @@ def test_waiting_counts_the_messages_of_one_queue(app: Celery) -> None:
 
 
 @pytest.mark.parametrize("call", [lambda app: publish_job(app, "job_1"), lambda app: waiting(app, "jobs")])
-def test_a_redis_that_is_down_is_noticed_and_used_again_when_it_is_back(call, redis_process) -> None:  # type: ignore[no-untyped-def]
+def test_a_redis_that_is_down_is_noticed_and_used_again_when_it_is_back(
+    call: Callable[[Celery], object], redis_process: Any
+) -> None:
     app = make_app(Settings(broker_url=redis_process.url))
     redis_process.stop()
     with pytest.raises(QueueUnavailable):
@@ -43,7 +47,7 @@ def test_a_redis_that_is_down_is_noticed_and_used_again_when_it_is_back(call, re
     app.close()
 
 
-def test_a_redis_that_hangs_is_noticed(redis_process) -> None:  # type: ignore[no-untyped-def]
+def test_a_redis_that_hangs_is_noticed(redis_process: Any) -> None:
     app = make_app(Settings(broker_url=redis_process.url, broker_timeout_s=0.2))
     redis_process.process.send_signal(signal.SIGSTOP)
     try:

@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import redis
@@ -141,8 +142,8 @@ def test_a_file_whose_inspection_is_lost_again_and_again_is_rejected_with_the_jo
 
 
 def test_with_redis_down_leases_are_taken_back_and_messages_follow_later(
-    db: Database, redis_process, add_job: AddJob
-) -> None:  # type: ignore[no-untyped-def]
+    db: Database, redis_process: Any, add_job: AddJob
+) -> None:
     app = make_app(Settings(broker_url=redis_process.url))
     job = add_job()
     lose(db, job)

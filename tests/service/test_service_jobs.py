@@ -8,11 +8,14 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from service_support import SAFETENSORS, Server, Worker, problem
 
 from jobs import leases
 from jobs.leases import Progress
 from jobs.problems import ProblemError
+from jobs.schemas.settings import JobSettings
 
 NOBODY = "waiting for a worker: none is running"
 
@@ -355,3 +358,21 @@ def test_an_estimate_comes_after_the_inspection(upload: Callable[..., str], api:
     answer = api.post("/v1/jobs/estimate", json={"checkpoint": upload()})
     problem(answer, 409, "file_not_ready")
     assert "retry-after" in answer.headers
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = sorted(JobSettings.model_fields)
+
+
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=4) | JSON)
+def test_no_json_makes_an_error_of_the_server(body: Any, api: httpx.Client) -> None:
+    content = json.dumps(body).encode()
+    for path in ("/v1/jobs", "/v1/jobs/estimate"):
+        answer = api.post(path, content=content, headers={"Content-Type": "application/json"})
+        assert answer.status_code in (400, 422), answer.text
+        problem(answer, answer.status_code, answer.json()["code"])

@@ -215,3 +215,4 @@ def test_bytes_that_the_store_lost_are_an_error_and_not_half_an_answer(make_serv
     assert "Traceback" not in answer.text
     # The operator finds the request by its id, the client learns nothing of the inside.
     assert "FileNotFoundError" in own.log
+    assert answer.headers["x-request-id"] in own.log
