@@ -4,7 +4,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +15,7 @@ RESULTS = Path(__file__).parent / "results"
 def provenance(seeds: list[int]) -> dict[str, object]:
     """Where and from what a result comes."""
     return {
-        "command": " ".join(["python", "-m", "bench", *sys.argv[1:]]),
+        "command": "make bench DATA=FOLDER",  # where the data lie differs between machines
         "commit": commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
