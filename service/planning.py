@@ -25,10 +25,16 @@ def check_names(settings: JobSettings) -> None:
     """
     architecture, dataset = settings.architecture, settings.dataset
     if architecture is not None and architecture not in ARCHITECTURES:
-        raise _fault("unknown_architecture", "/architecture", f"expected one of {', '.join(ARCHITECTURES)}")
+        raise _fault(
+            "unknown_architecture",
+            "/architecture",
+            f"expected one of {', '.join(ARCHITECTURES)}, got {settings.architecture!r}",
+        )
     if dataset is not None and not is_file_id(dataset) and dataset not in DATASETS:
         known = ", ".join(DATASETS)
-        raise _fault("unknown_dataset", "/dataset", f"expected the id of a file, or one of {known}")
+        raise _fault(
+            "unknown_dataset", "/dataset", f"expected the id of a file, or one of {known}, got {settings.dataset!r}"
+        )
     if dataset is not None and architecture is None:
         detail = "a data set can be used only with an architecture, since the checkpoint holds weights alone"
         raise _fault("validation_failed", "/dataset", detail)

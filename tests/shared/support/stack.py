@@ -1,5 +1,6 @@
 """The whole embedded stack, started as a user starts it."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -23,11 +24,12 @@ class Stack:
 
     def processes(self, *words: str) -> list[psutil.Process]:
         """The processes below `adtn up` whose command line has all of these words."""
-        return [
-            child
-            for child in psutil.Process(self.process.pid).children(recursive=True)
-            if all(any(word in argument for argument in child.cmdline()) for word in words)
-        ]
+        found = []
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.ZombieProcess, psutil.NoSuchProcess):  # ended just now
+                if all(any(word in argument for argument in child.cmdline()) for word in words):
+                    found.append(child)
+        return found
 
     def stop(self) -> None:
         self.process.terminate()
