@@ -7,8 +7,16 @@ from collections.abc import Sequence
 
 from adtn.errors import PlanError, StructureError
 from adtn.plan import Layer, Plan, StructureChoice, Target, make_plan
-from jobs.problems import ProblemError
+from jobs.problems import Fault, ProblemError
 from jobs.schemas.settings import CompressionSettings
+
+# Where in the settings the cause of each problem stands.
+POINTERS = {
+    "layer_not_found": "/compression/layers",
+    "layer_not_eligible": "/compression/layers",
+    "nothing_to_compress": "/compression",
+    "target_unreachable": "/compression/target",
+}
 
 
 def plan_of(settings: CompressionSettings, layers: Sequence[Layer]) -> Plan:
@@ -37,6 +45,11 @@ def plan_of(settings: CompressionSettings, layers: Sequence[Layer]) -> Plan:
             Target(parameters=target.parameters, ratio=target.ratio) if target else None,
         )
     except PlanError as error:
-        raise ProblemError(error.code, str(error)) from error
+        raise fault(error.code, POINTERS[error.code], str(error)) from error
     except StructureError as error:
-        raise ProblemError("validation_failed", str(error)) from error
+        raise fault("validation_failed", "/compression/structure", str(error)) from error
+
+
+def fault(code: str, pointer: str, detail: str) -> ProblemError:
+    """A problem with a single cause, at `pointer` in the settings."""
+    return ProblemError(code, detail, [Fault(pointer, detail, code)])

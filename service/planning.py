@@ -1,20 +1,13 @@
 """What a job would do, before any tensor is read: names are checked and the plan is made from the file's layers."""
 
-from adtn.errors import PlanError, StructureError
-from adtn.plan import Layer, Plan, StructureChoice, Target, make_plan, predicted_parameters
+from adtn.plan import Layer, Plan, predicted_parameters
 from jobs.catalogue import ARCHITECTURES, DATASETS
 from jobs.files import FileRecord
-from jobs.problems import Fault, ProblemError
+from jobs.planning import fault, plan_of
+from jobs.problems import ProblemError
 from jobs.records import is_file_id
 from jobs.schemas.files import FileLayer
 from jobs.schemas.settings import CompressionSettings, JobSettings
-
-POINTERS = {
-    "layer_not_found": "/compression/layers",
-    "layer_not_eligible": "/compression/layers",
-    "nothing_to_compress": "/compression",
-    "target_unreachable": "/compression/target",
-}
 
 
 def check_names(settings: JobSettings) -> None:
@@ -25,46 +18,28 @@ def check_names(settings: JobSettings) -> None:
     """
     architecture, dataset = settings.architecture, settings.dataset
     if architecture is not None and architecture not in ARCHITECTURES:
-        raise _fault(
+        raise fault(
             "unknown_architecture",
             "/architecture",
             f"expected one of {', '.join(ARCHITECTURES)}, got {settings.architecture!r}",
         )
     if dataset is not None and not is_file_id(dataset) and dataset not in DATASETS:
         known = ", ".join(DATASETS)
-        raise _fault(
+        raise fault(
             "unknown_dataset", "/dataset", f"expected the id of a file, or one of {known}, got {settings.dataset!r}"
         )
     if dataset is not None and architecture is None:
         detail = "a data set can be used only with an architecture, since the checkpoint holds weights alone"
-        raise _fault("validation_failed", "/dataset", detail)
+        raise fault("validation_failed", "/dataset", detail)
 
 
 def plan_for(settings: CompressionSettings, checkpoint: FileRecord) -> Plan:
     """The plan that the worker will make.
 
     Raises:
-        ProblemError: layer_not_found, layer_not_eligible, target_unreachable or nothing_to_compress.
+        ProblemError: See `jobs.planning.plan_of`.
     """
-    choice = StructureChoice(
-        depth=None if settings.structure.depth == "auto" else settings.structure.depth,
-        gate_sites=None if settings.structure.gate_sites == "auto" else settings.structure.gate_sites,
-        activation=settings.structure.activation,
-    )
-    size = settings.target
-    target = None if size is None else Target(parameters=size.parameters, ratio=size.ratio)
-    names = None if settings.layers == "auto" else settings.layers
-    try:
-        return make_plan(layers_of(checkpoint), names, choice, target)
-    except PlanError as error:
-        raise _fault(error.code, POINTERS[error.code], str(error)) from error
-    except StructureError as error:
-        raise _fault("validation_failed", "/compression/structure", str(error)) from error
-
-
-def layers_of(checkpoint: FileRecord) -> list[Layer]:
-    """The layers that the inspection found."""
-    return [Layer.from_json(layer) for layer in checkpoint.layers or []]
+    return plan_of(settings, [Layer.from_json(layer) for layer in checkpoint.layers or []])
 
 
 def layer_views(checkpoint: FileRecord) -> list[FileLayer]:
@@ -95,7 +70,3 @@ def require_ready(file: FileRecord) -> None:
     if file.status == "rejected":
         reason = file.error["detail"] if file.error else "it cannot be used"
         raise ProblemError("file_rejected", f"{file.id} was rejected: {reason}")
-
-
-def _fault(code: str, pointer: str, detail: str) -> ProblemError:
-    return ProblemError(code, detail, [Fault(pointer, detail, code)])

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 import adtn
+from adtn.moments import MAX_SAMPLES
 from jobs.planning import plan_of
 from jobs.records import JobRecord
 from jobs.store import Store
@@ -24,8 +25,6 @@ from worker.pipeline.progress import ProgressReporter
 from worker.pipeline.report import Measurements, build_report
 from worker.pipeline.verify import verify
 from worker.verification import Question
-
-MOMENT_SAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,9 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
 
     progress.stage("inspect", "reading the checkpoint and the data set")
     inputs = inspect(job, store, folder, device)
-    teacher = copy.deepcopy(inputs.model)
+    # Copied only where it will teach: fits of weights alone then hold them once.
+    teaches = inputs.dataset is not None and job.settings.fine_tune.distill
+    teacher = copy.deepcopy(inputs.model) if teaches else None
     measured.baseline = test_accuracy(inputs, progress, "evaluating the checkpoint")
 
     progress.stage("plan", "choosing structures")
@@ -110,11 +111,11 @@ def moments_of(inputs: Inputs, plan: adtn.Plan, seed: int) -> dict[str, adtn.Inp
         return {}
     order = torch.randperm(len(inputs.dataset.train_x), generator=torch.Generator().manual_seed(seed))
     return adtn.input_moments(
-        inputs.model, inputs.dataset.train_x[order[:MOMENT_SAMPLES]], [entry.layer.key for entry in plan.entries]
+        inputs.model, inputs.dataset.train_x[order[:MAX_SAMPLES]], [entry.layer.key for entry in plan.entries]
     )
 
 
-def fine_tune(job: JobRecord, inputs: Inputs, teacher: torch.nn.Module, progress: ProgressReporter) -> None:
+def fine_tune(job: JobRecord, inputs: Inputs, teacher: torch.nn.Module | None, progress: ProgressReporter) -> None:
     """Fine-tune the encoded model on the training split."""
     assert inputs.dataset is not None
     settings = job.settings.fine_tune
