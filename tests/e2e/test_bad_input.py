@@ -68,7 +68,7 @@ def test_settings_that_cannot_work_are_refused_at_once(
 
 def test_file_of_nobody_is_not_found(api: httpx.Client) -> None:
     answer = api.post("/v1/jobs", json={"checkpoint": "file_" + "0" * 32})
-    assert answer.status_code in {404, 422}
+    assert answer.status_code == 404
     assert problem(answer)["code"] == "not_found"
 
 
@@ -158,23 +158,23 @@ def write_nan(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("write", "codes"),
+    ("write", "code"),
     [
-        (write_empty, {"empty_file"}),
-        (write_truncated, {"truncated_file"}),
-        (write_web_page, {"unsupported_format"}),
-        (write_no_tensors, {"not_a_checkpoint"}),
-        (write_code, {"checkpoint_contains_code"}),
-        (write_bare_pickle, {"checkpoint_contains_code", "unsupported_format"}),
-        (write_nan, {"non_finite_values"}),
+        (write_empty, "empty_file"),
+        (write_truncated, "truncated_file"),
+        (write_web_page, "unsupported_format"),
+        (write_no_tensors, "not_a_checkpoint"),
+        (write_code, "checkpoint_contains_code"),
+        (write_bare_pickle, "checkpoint_contains_code"),
+        (write_nan, "non_finite_values"),
     ],
 )
 def test_broken_checkpoints_are_rejected_and_nothing_of_them_runs(
-    api: httpx.Client, tmp_path: Path, write: Any, codes: set[str]
+    api: httpx.Client, tmp_path: Path, write: Any, code: str
 ) -> None:
     path = tmp_path / "upload.pt"
     write(path)
-    assert rejection(api, path)["code"] in codes
+    assert rejection(api, path)["code"] == code
     assert not (tmp_path / "executed").exists()
 
 
@@ -196,7 +196,7 @@ def test_idx_file_shorter_than_it_says_is_rejected(api: httpx.Client, tmp_path: 
     path = tmp_path / "mnist.zip"
     path.write_bytes(buffer.getvalue())
     error = rejection(api, path, "dataset")
-    assert error["code"] in {"truncated_file", "dataset_invalid"}
+    assert error["code"] == "truncated_file"
     assert "train-images-idx3-ubyte" in error["detail"]
 
 
