@@ -41,7 +41,7 @@ class FineTuneOptions:
     batch_size: int = 256
     schedule: ScheduleName = "cosine"
     distill: bool = True
-    temperature: float = 4.0
+    temperature: float = 2.0
     seed: int = 0
 
 

@@ -12,9 +12,16 @@ from worker.sandbox import Limits, read_upload
 
 log = logging.getLogger(__name__)
 
+# Faults of this worker, not of the file: the inspection is tried again, a limited number of times, by the reconciler.
+NOT_THE_FILES_FAULT = {"storage_full", "internal_error"}
+
 
 def inspect_file(file_id: str, resources: Resources) -> None:
-    """Read an upload in the sandbox and mark it ready or rejected; end quietly if that was done before."""
+    """Read an upload in the sandbox and mark it ready or rejected; end quietly if that was done before.
+
+    Raises:
+        ProblemError: The worker could not inspect it; the file stays `processing`.
+    """
     file = files.load_for_worker(resources.db, file_id)
     if file is None:
         log.info("file %s: nothing to do", file_id)
@@ -27,6 +34,8 @@ def inspect_file(file_id: str, resources: Resources) -> None:
         try:
             inspection = read_upload(source, file.purpose, file.filename, out, Limits())
         except ProblemError as problem:
+            if problem.code in NOT_THE_FILES_FAULT:
+                raise
             files.mark_rejected(resources.db, file_id, problem)
             return
         checked_key = f"files/{file_id}/checked.safetensors"
