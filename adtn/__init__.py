@@ -10,6 +10,11 @@ from typing import TYPE_CHECKING, Any
 __version__: str  # of the installed package
 
 if TYPE_CHECKING:
+    from adtn.arrangements import brick_wall as brick_wall
+    from adtn.arrangements import fat_blocks as fat_blocks
+    from adtn.arrangements import mixed_brick_wall as mixed_brick_wall
+    from adtn.arrangements import staircase as staircase
+    from adtn.arrangements import tt_matrix as tt_matrix
     from adtn.compression import EncodedLayer as EncodedLayer
     from adtn.compression import compress as compress
     from adtn.contraction import contract as contract
@@ -42,9 +47,12 @@ if TYPE_CHECKING:
     from adtn.plan import Target as Target
     from adtn.plan import make_plan as make_plan
     from adtn.plan import predicted_parameters as predicted_parameters
+    from adtn.sites import Sites as Sites
+    from adtn.sites import interleaved as interleaved
+    from adtn.sites import mixed_radix as mixed_radix
+    from adtn.sites import sites_for as sites_for
     from adtn.structure import Structure as Structure
-    from adtn.structure import brick_wall as brick_wall
-    from adtn.structure import sites_for as sites_for
+    from adtn.structure import Sum as Sum
 
 _HOME = {
     "ADTN": "module",
@@ -60,28 +68,36 @@ _HOME = {
     "PlanEntry": "plan",
     "PlanError": "errors",
     "ShapeError": "errors",
+    "Sites": "sites",
     "Structure": "structure",
     "StructureChoice": "plan",
     "StructureError": "errors",
+    "Sum": "structure",
     "Target": "plan",
     "TrainingDiverged": "errors",
-    "brick_wall": "structure",
+    "brick_wall": "arrangements",
     "compress": "compression",
     "contract": "contraction",
     "decode": "files",
     "decoded_once": "decoding",
     "encode": "encoding",
     "encoded": "encoding",
+    "fat_blocks": "arrangements",
     "fine_tune": "fine_tuning",
     "fit": "fitting",
     "layers_of": "listing",
     "layers_of_state": "listing",
     "input_moments": "moments",
+    "interleaved": "sites",
     "load": "files",
     "make_plan": "plan",
+    "mixed_brick_wall": "arrangements",
+    "mixed_radix": "sites",
     "predicted_parameters": "plan",
     "save": "files",
-    "sites_for": "structure",
+    "sites_for": "sites",
+    "staircase": "arrangements",
+    "tt_matrix": "arrangements",
 }
 
 __all__ = sorted(_HOME)

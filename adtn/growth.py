@@ -4,7 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from adtn.structure import Structure, as_activation, brick_wall, sites_for
+from adtn.arrangements import brick_wall
+from adtn.sites import sites_for
+from adtn.structure import Structure, as_activation
 
 DEFAULT_DEPTH = 2
 DEFAULT_GATE_SITES = 2

@@ -1,5 +1,7 @@
 """The structure of a tensor network as plain data: its sites, and for each TN layer the span of sites of each gate.
 
+`adtn.sites` splits a weight into sites, `adtn.arrangements` lays gates on them.
+
 No torch here: whoever only counts parameters needs no tensors.
 """
 
@@ -43,13 +45,19 @@ class Structure:
     site matter: those are the ones stored, and the gate's input dimension there is 1. A site that no gate has touched
     yet may stay the constant vector across an activation because f(0) = 0: f(A (x) v) = f(A) (x) v.
 
+    Sites are counted in the network's own order, in which a gate acts on neighbours. The indices of the tensor may
+    stand in another: so gates can join sites that lie far apart in the tensor, such as those of its rows and columns.
+
     Args:
-        dims: Dimension of each site, at least 2 (2 in the paper). The first site is the slowest index of the tensor.
+        dims: Dimension of each site, at least 2 (2 in the paper).
         tn_layers: One tuple of spans a TN layer; spans are contiguous, of any width, in any order, and may overlap.
         activation: f; "none" is the identity.
+        order: `order[k]` is the site that is index k of the tensor, the slowest index first. () is the natural order,
+            0, 1, 2, ...; it is replaced by it.
 
     Raises:
-        StructureError: A span lies outside the sites, a TN layer is empty, or no gate touches some site.
+        StructureError: A span lies outside the sites, a TN layer is empty, no gate touches some site, or the order does
+            not name each site once.
 
     Source: arXiv:2305.06058, with the redundant columns of first gates left out.
     """
@@ -57,11 +65,19 @@ class Structure:
     dims: tuple[int, ...]
     tn_layers: tuple[tuple[Span, ...], ...]
     activation: Activation = "relu"
+    order: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _check_dims(self.dims)
         _check_spans(self.tn_layers, len(self.dims))
         as_activation(self.activation)
+        object.__setattr__(self, "order", tuple(self.order) or tuple(range(self.sites)))
+        _check_order(self.order, self.sites)
+
+    @property
+    def terms(self) -> tuple["Structure", ...]:
+        """The structure itself: a sum of one. With it a structure is read like a `Sum`."""
+        return (self,)
 
     @property
     def sites(self) -> int:
@@ -77,6 +93,11 @@ class Structure:
     def gate_sites(self) -> int:
         """Width of the widest gate."""
         return max(stop - start for layer in self.tn_layers for start, stop in layer)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the contracted tensor before it is flattened: a dimension a site, in `order`."""
+        return tuple(self.dims[site] for site in self.order)
 
     @property
     def size(self) -> int:
@@ -98,13 +119,25 @@ class Structure:
         """Numbers stored: the sum over the gates."""
         return sum(gate.parameters for gate in self.gates)
 
-    def to_json(self) -> dict[str, Any]:
-        """The structure as JSON-compatible data."""
+    def summary(self) -> dict[str, Any]:
+        """The structure in four words, for reports: `to_json` has the whole."""
         return {
+            "sites": self.sites,
+            "depth": self.depth,
+            "gate_sites": self.gate_sites,
+            "activation": self.activation,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """The structure as JSON-compatible data; `order` only where it is not the natural one."""
+        data: dict[str, Any] = {
             "dims": list(self.dims),
             "tn_layers": [[list(span) for span in layer] for layer in self.tn_layers],
             "activation": self.activation,
         }
+        if self.order != tuple(range(self.sites)):
+            data["order"] = list(self.order)
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Structure":
@@ -113,70 +146,99 @@ class Structure:
         Raises:
             StructureError: A field is missing, unknown or of the wrong kind, or the structure is not valid.
         """
-        expected = {"dims", "tn_layers", "activation"}
-        if not isinstance(data, Mapping) or set(data) != expected:
-            raise StructureError(f"structure: expected an object with {sorted(expected)}, got {_brief(data)}")
-        dims, tn_layers = data["dims"], data["tn_layers"]
-        if not isinstance(dims, Sequence) or not isinstance(tn_layers, Sequence):
-            raise StructureError(f"structure: expected lists in dims and tn_layers, got {_brief(data)}")
+        required = {"dims", "tn_layers", "activation"}
+        if not isinstance(data, Mapping) or set(data) - {"order"} != required:
+            raise StructureError(
+                f"structure: expected an object with {sorted(required)} and at most 'order' besides, got {_brief(data)}"
+            )
+        dims, tn_layers, order = data["dims"], data["tn_layers"], data.get("order", ())
+        if not all(isinstance(value, Sequence) for value in (dims, tn_layers, order)):
+            raise StructureError(f"structure: expected lists in dims, tn_layers and order, got {_brief(data)}")
         try:
             layers = tuple(tuple((start, stop) for start, stop in layer) for layer in tn_layers)
         except (TypeError, ValueError):
             raise StructureError(f"tn_layers: expected lists of [start, stop], got {_brief(tn_layers)}") from None
-        return cls(tuple(dims), layers, data["activation"])
+        return cls(tuple(dims), layers, data["activation"], tuple(order))
 
 
-def brick_wall(
-    sites: int | Sequence[int], depth: int = 2, gate_sites: int = 2, activation: Activation = "relu"
-) -> Structure:
-    """The paper's layout: in each TN layer a row of gates side by side, then a row shifted by half a gate.
+@dataclass(frozen=True)
+class Sum:
+    """A sum of tensor networks: entry k of its tensor is the sum of the terms' entries k.
 
-    For gate_sites=2: (0,1), (2,3), ..., then (1,2), (3,4), .... A gate that would stick out at the end is clipped, and
-    left out if only one site remains (the other row touches it). With no more sites than gate_sites, a TN layer is one
-    gate over all sites.
+    The gates of the terms are stored one after the other. Each term has sites, order and activation of its own.
 
     Args:
-        sites: Their number (of dimension 2), or the dimension of each.
-        depth: Number of TN layers M, at least 1.
-        gate_sites: Sites of a gate, at least 2.
-        activation: What stands between TN layers.
+        terms: At least two, all of the same size.
 
     Raises:
-        StructureError: A number is out of range.
-
-    Example:
-        >>> brick_wall(sites=16, depth=2).parameters
-        384
+        StructureError: There are fewer than two terms, or their sizes differ.
     """
-    dims = (2,) * sites if isinstance(sites, int) else tuple(sites)
-    if not dims:
-        raise StructureError("sites: expected at least 1, got 0")
-    if depth < 1:
-        raise StructureError(f"depth: expected at least 1, got {depth}")
-    if gate_sites < 2:
-        raise StructureError(f"gate_sites: expected at least 2, got {gate_sites}")
-    if len(dims) <= gate_sites:
-        return Structure(dims, (((0, len(dims)),),) * depth, activation)
-    layer = (*_row(0, len(dims), gate_sites), *_row(gate_sites // 2, len(dims), gate_sites))
-    return Structure(dims, (layer,) * depth, activation)
+
+    terms: tuple[Structure, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.terms) < 2:
+            raise StructureError(f"terms: expected at least 2, got {len(self.terms)}")
+        for i, term in enumerate(self.terms):
+            if term.size != self.size:
+                raise StructureError(f"terms[{i}]: expected the size of terms[0], {self.size}, got {term.size}")
+
+    @property
+    def size(self) -> int:
+        """Entries of the tensor."""
+        return self.terms[0].size
+
+    @property
+    def depth(self) -> int:
+        """Number of TN layers of the deepest term."""
+        return max(term.depth for term in self.terms)
+
+    @cached_property
+    def gates(self) -> tuple[GateShape, ...]:
+        """Every gate in order: term by term, its span counted in the sites of its term."""
+        return tuple(gate for term in self.terms for gate in term.gates)
+
+    @property
+    def gate_shapes(self) -> tuple[tuple[int, int], ...]:
+        """The (out, in) matrix shape of every gate, in order."""
+        return tuple((gate.out, gate.into) for gate in self.gates)
+
+    @cached_property
+    def parameters(self) -> int:
+        """Numbers stored: the sum over the terms."""
+        return sum(term.parameters for term in self.terms)
+
+    def summary(self) -> dict[str, Any]:
+        """The summary of each term."""
+        return {"terms": [term.summary() for term in self.terms]}
+
+    def to_json(self) -> dict[str, Any]:
+        """The sum as JSON-compatible data."""
+        return {"terms": [term.to_json() for term in self.terms]}
 
 
-def sites_for(shape: Sequence[int]) -> int:
-    """How many sites of dimension 2 hold a tensor of this shape: ceil(log2(entries)), at least 1.
+AnyStructure = Structure | Sum
+"""What an ADTN is made of: one tensor network, or a sum of several. `terms` lists the networks of either."""
+
+
+def structure_from_json(data: Mapping[str, Any]) -> AnyStructure:
+    """The structure or the sum that `to_json` wrote.
 
     Raises:
-        StructureError: The shape holds no entries.
+        StructureError: It is neither, or is not valid.
     """
-    entries = math.prod(shape)
-    if entries < 1:
-        raise StructureError(f"shape: expected at least one entry, got {tuple(shape)}")
-    return max(1, (entries - 1).bit_length())
-
-
-def _row(first: int, sites: int, width: int) -> Iterator[Span]:
-    """Gates side by side from site `first` on; one that would hold a single site is left out."""
-    for start in range(first, sites - 1, width):
-        yield start, min(start + width, sites)
+    if not isinstance(data, Mapping) or "terms" not in data:
+        return Structure.from_json(data)
+    terms = data["terms"]
+    if set(data) != {"terms"} or not isinstance(terms, Sequence) or isinstance(terms, str):
+        raise StructureError(f"structure: expected a list of terms and nothing else, got {_brief(data)}")
+    read = []
+    for i, term in enumerate(terms):
+        try:
+            read.append(Structure.from_json(term))
+        except StructureError as error:
+            raise StructureError(f"terms[{i}]: {error}") from None
+    return Sum(tuple(read))
 
 
 def _gate_shapes(dims: Sequence[int], tn_layers: Sequence[Sequence[Span]]) -> Iterator[GateShape]:
@@ -211,6 +273,11 @@ def _check_spans(tn_layers: Sequence[Sequence[Span]], sites: int) -> None:
     if len(touched) < sites:
         missing = sorted(set(range(sites)) - touched)
         raise StructureError(f"tn_layers: expected every site to be touched by a gate, none touches {missing}")
+
+
+def _check_order(order: Sequence[int], sites: int) -> None:
+    if not all(_is_int(site) for site in order) or sorted(order) != list(range(sites)):
+        raise StructureError(f"order: expected each site of 0 .. {sites - 1} once, got {_brief(list(order))}")
 
 
 def _is_int(value: object) -> bool:

@@ -5,9 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from adtn.arrangements import brick_wall
 from adtn.contraction import contract
 from adtn.errors import ShapeError
-from adtn.structure import ACTIVATIONS, Activation, Structure, brick_wall
+from adtn.structure import ACTIVATIONS, Activation, Structure
 
 
 def random_gates(structure: Structure, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:

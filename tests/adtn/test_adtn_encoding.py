@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 import adtn
+from adtn.arrangements import brick_wall
 from adtn.encoding import encode, encoded, encoded_places, gates_key
 from adtn.errors import ShapeError
 from adtn.module import ADTN
-from adtn.structure import brick_wall, sites_for
+from adtn.sites import sites_for
 
 
 class Tokens(nn.Module):

@@ -3,12 +3,13 @@ import math
 import pytest
 import torch
 
+from adtn.arrangements import brick_wall
 from adtn.contraction import contract
 from adtn.errors import ShapeError, TrainingDiverged
 from adtn.fitting import FitOptions, fit, relative_error
 from adtn.module import ADTN
 from adtn.start import orthogonal_gates, scale_gates
-from adtn.structure import Structure, brick_wall
+from adtn.structure import Structure
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:

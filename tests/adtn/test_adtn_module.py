@@ -5,12 +5,13 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from adtn.arrangements import brick_wall
 from adtn.contraction import contract
 from adtn.decoding import decoded_once
 from adtn.errors import ShapeError
 from adtn.module import ADTN
 from adtn.start import orthogonal_gates
-from adtn.structure import Structure, brick_wall
+from adtn.structure import Structure
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from adtn import compress, input_moments
+from adtn.arrangements import brick_wall
 from adtn.fitting import FitOptions
-from adtn.structure import brick_wall
 
 
 class PerSample(nn.Module):

@@ -1,9 +1,10 @@
 import pytest
 
+from adtn.arrangements import brick_wall
 from adtn.errors import PlanError, StructureError
 from adtn.layer import Layer, ineligible_reason
 from adtn.plan import Plan, StructureChoice, Target, make_plan, predicted_parameters
-from adtn.structure import brick_wall, sites_for
+from adtn.sites import sites_for
 
 LENET = (
     Layer("conv1", "conv1.weight", "conv2d", (6, 1, 5, 5)),

@@ -1,30 +1,11 @@
 import pytest
 
+from adtn.arrangements import brick_wall
 from adtn.errors import StructureError
-from adtn.structure import ACTIVATIONS, Structure, brick_wall, sites_for
+from adtn.structure import ACTIVATIONS, Structure, Sum, structure_from_json
 
-
-def test_brick_wall_of_two_site_gates_has_even_then_odd_pairs() -> None:
-    assert brick_wall(5, depth=2).tn_layers == (((0, 2), (2, 4), (1, 3), (3, 5)),) * 2
-
-
-def test_brick_wall_shifts_the_second_row_by_half_a_gate_and_clips_at_the_end() -> None:
-    assert brick_wall(10, depth=1, gate_sites=4).tn_layers == (((0, 4), (4, 8), (8, 10), (2, 6), (6, 10)),)
-
-
-@pytest.mark.parametrize("sites", [1, 2, 3, 4])
-def test_no_more_sites_than_a_gate_holds_make_one_gate_a_tn_layer(sites: int) -> None:
-    assert brick_wall(sites, depth=3, gate_sites=4).tn_layers == (((0, sites),),) * 3
-
-
-@pytest.mark.parametrize("gate_sites", [2, 3, 4, 5])
-@pytest.mark.parametrize("sites", range(2, 20))
-def test_no_gate_of_a_brick_wall_holds_a_single_site_and_every_tn_layer_touches_all(
-    sites: int, gate_sites: int
-) -> None:
-    for layer in brick_wall(sites, 2, gate_sites).tn_layers:
-        assert all(2 <= stop - start <= gate_sites for start, stop in layer)
-        assert {site for start, stop in layer for site in range(start, stop)} == set(range(sites))
+TWO = brick_wall(4, 1)
+THREE = Structure((4, 4), (((0, 2),), ((1, 2),)), "tanh", (1, 0))
 
 
 @pytest.mark.parametrize(("depth", "count"), [(1, 372), (2, 996), (3, 1620)])
@@ -37,25 +18,70 @@ def test_a_gate_over_touched_and_untouched_sites_has_input_dimension_one_on_the_
     assert structure.gate_shapes == ((6, 1), (15, 3), (30, 30))
     assert structure.parameters == 6 + 45 + 900
     assert (structure.sites, structure.depth, structure.gate_sites, structure.size) == (3, 2, 3, 30)
+    assert structure.summary() == {"sites": 3, "depth": 2, "gate_sites": 3, "activation": "relu"}
+
+
+def test_the_natural_order_is_the_default() -> None:
+    structure = Structure((2, 3, 5), (((0, 3),),))
+    assert structure.order == (0, 1, 2)
+    assert structure.shape == (2, 3, 5)
+    assert structure == Structure((2, 3, 5), (((0, 3),),), "relu", (0, 1, 2))
+
+
+def test_the_tensor_has_its_sites_in_the_given_order_and_gates_stay_as_they_are() -> None:
+    structure = Structure((2, 3, 5), (((0, 2), (1, 3)),), "relu", (2, 0, 1))
+    assert structure.shape == (5, 2, 3)
+    assert structure.gate_shapes == ((6, 1), (15, 3))
+    assert structure != Structure((2, 3, 5), (((0, 2), (1, 3)),))
+
+
+def test_a_sum_has_the_gates_of_its_terms_one_after_the_other() -> None:
+    both = Sum((TWO, THREE))
+    assert both.gate_shapes == ((4, 1), (4, 1), (4, 4), (16, 1), (4, 4))
+    assert both.gates == TWO.gates + THREE.gates
+    assert both.parameters == TWO.parameters + THREE.parameters == 24 + 32
+    assert (both.size, both.depth) == (16, 2)
+    assert both.summary() == {"terms": [TWO.summary(), THREE.summary()]}
+
+
+def test_a_structure_is_read_like_a_sum_of_one() -> None:
+    assert TWO.terms == (TWO,)
+    assert Sum((TWO, THREE)).terms == (TWO, THREE)
 
 
 @pytest.mark.parametrize(
-    ("shape", "sites"),
-    [((1,), 1), ((2,), 1), ((3,), 2), ((120, 400), 16), ((16, 6, 5, 5), 12), ((2**20,), 20), ((), 1)],
+    ("terms", "message"),
+    [
+        ((), "terms: expected at least 2, got 0"),
+        ((TWO,), "terms: expected at least 2, got 1"),
+        ((TWO, THREE, brick_wall(5)), r"terms\[2\]: expected the size of terms\[0\], 16, got 32"),
+    ],
 )
-def test_sites_for_is_the_fewest_binary_sites_that_hold_the_shape(shape: tuple[int, ...], sites: int) -> None:
-    assert sites_for(shape) == sites
+def test_a_sum_of_too_few_or_unequal_terms_is_refused(terms: tuple[Structure, ...], message: str) -> None:
+    with pytest.raises(StructureError, match=message):
+        Sum(terms)
 
 
-def test_a_shape_without_entries_is_refused() -> None:
-    with pytest.raises(StructureError, match="at least one entry"):
-        sites_for((3, 0))
+@pytest.mark.parametrize(
+    "structure",
+    [
+        brick_wall(7, 3, 3, "gelu"),
+        Structure((2, 3), (((0, 2),), ((1, 2), (0, 1)))),
+        Structure((2, 3, 2), (((0, 3),),), "none", (1, 2, 0)),
+        Sum((TWO, THREE)),
+    ],
+)
+def test_structures_and_sums_survive_json(structure: Structure | Sum) -> None:
+    assert structure_from_json(structure.to_json()) == structure
+    assert hash(structure_from_json(structure.to_json())) == hash(structure)
 
 
-@pytest.mark.parametrize("structure", [brick_wall(7, 3, 3, "gelu"), Structure((2, 3), (((0, 2),), ((1, 2), (0, 1))))])
-def test_structure_survives_json(structure: Structure) -> None:
-    assert Structure.from_json(structure.to_json()) == structure
-    assert hash(Structure.from_json(structure.to_json())) == hash(structure)
+def test_json_holds_an_order_only_where_it_is_not_the_natural_one() -> None:
+    without = {"dims": [2, 3], "tn_layers": [[[0, 2]]], "activation": "relu"}
+    assert Structure((2, 3), (((0, 2),),), "relu", (0, 1)).to_json() == without
+    assert Structure((2, 3), (((0, 2),),), "relu", (1, 0)).to_json() == without | {"order": [1, 0]}
+    assert Structure.from_json(without).order == (0, 1)
+    assert Structure.from_json(without | {"order": [0, 1]}) == Structure.from_json(without)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +102,12 @@ def test_an_invalid_structure_says_what_and_where(dims: tuple, tn_layers: tuple,
         Structure(dims, tn_layers)
 
 
+@pytest.mark.parametrize("order", [(0,), (0, 1, 1), (0, 1, 3), (-1, 0, 1), (0, 1, 2, 3), (0.0, 1, 2), (False, True, 2)])
+def test_an_order_that_does_not_name_each_site_once_is_refused(order: tuple) -> None:
+    with pytest.raises(StructureError, match=r"order: expected each site of 0 \.\. 2 once, got \["):
+        Structure((2, 2, 2), (((0, 3),),), "relu", order)
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -86,7 +118,11 @@ def test_an_invalid_structure_says_what_and_where(dims: tuple, tn_layers: tuple,
         {"dims": [2], "tn_layers": [[0, 1]], "activation": "relu"},
         {"dims": [2], "tn_layers": [[[0, 1, 2]]], "activation": "relu"},
         {"dims": [2], "tn_layers": [[[0, 1]]], "activation": ["relu"]},
-        {"dims": [2], "tn_layers": [[[0, 1]]], "activation": "relu", "order": [0]},
+        {"dims": [2], "tn_layers": [[[0, 1]]], "activation": "relu", "more": [0]},
+        {"dims": [2], "tn_layers": [[[0, 1]]], "activation": "relu", "order": 0},
+        {"dims": [2], "tn_layers": [[[0, 1]]], "activation": "relu", "order": "0"},
+        {"dims": [2], "tn_layers": [[[0, 1]]], "activation": "relu", "order": [[0]]},
+        {"dims": [2, 2], "tn_layers": [[[0, 2]]], "order": [1, 0]},
         {"dims": "22", "tn_layers": [[[0, 2]]], "activation": "relu"},
         {"dims": [True, 2], "tn_layers": [[[0, 2]]], "activation": "relu"},
     ],
@@ -94,15 +130,28 @@ def test_an_invalid_structure_says_what_and_where(dims: tuple, tn_layers: tuple,
 def test_json_that_is_no_structure_is_refused(data: object) -> None:
     with pytest.raises(StructureError):
         Structure.from_json(data)  # type: ignore[arg-type]
+    with pytest.raises(StructureError):
+        structure_from_json(data)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"terms": [TWO.to_json(), THREE.to_json()], "order": [0]}, "a list of terms and nothing else"),
+        ({"terms": 2}, "a list of terms and nothing else"),
+        ({"terms": "ab"}, "a list of terms and nothing else"),
+        ({"terms": [TWO.to_json()]}, "at least 2, got 1"),
+        ({"terms": [TWO.to_json(), brick_wall(5).to_json()]}, r"terms\[1\]: expected the size"),
+        ({"terms": [TWO.to_json(), {}]}, r"terms\[1\]: structure: expected an object"),
+        ({"terms": [{"terms": [TWO.to_json(), TWO.to_json()]}, TWO.to_json()]}, r"terms\[0\]: structure: expected an"),
+    ],
+)
+def test_json_that_is_no_sum_says_what_and_where(data: dict, message: str) -> None:
+    with pytest.raises(StructureError, match=message):
+        structure_from_json(data)
 
 
 def test_an_unknown_activation_lists_the_known_ones() -> None:
     with pytest.raises(StructureError, match=r"none, relu, leaky_relu, tanh, gelu, got 'swish'"):
         brick_wall(4, activation="swish")  # type: ignore[arg-type]
     assert len(ACTIVATIONS) == 5
-
-
-@pytest.mark.parametrize(("sites", "depth", "gate_sites"), [(0, 1, 2), (4, 0, 2), (4, 1, 1), ((), 1, 2)])
-def test_numbers_out_of_range_are_refused(sites: int, depth: int, gate_sites: int) -> None:
-    with pytest.raises(StructureError, match="expected at least"):
-        brick_wall(sites, depth, gate_sites)

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adtn.structure import Span, Structure, brick_wall
+from adtn.arrangements import brick_wall
+from adtn.structure import Span, Structure
 from adtn.windows import MAX_WIDTH, Rotation, Window, group_gates, steps_of
 
 
