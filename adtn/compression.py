@@ -10,7 +10,7 @@ from adtn.errors import ShapeError
 from adtn.fitting import FitOptions, fit
 from adtn.moments import input_moments
 from adtn.plan import Plan
-from adtn.structure import Structure
+from adtn.structure import AnyStructure
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class EncodedLayer:
     original: int
     parameters: int
     relative_error: float
-    structure: Structure
+    structure: AnyStructure
 
 
 def compress(
     model: nn.Module,
-    plan: Plan | Mapping[str, Structure],
+    plan: Plan | Mapping[str, AnyStructure],
     options: FitOptions | None = None,
     on_step: Callable[[str, int, int, float], None] | None = None,
     inputs: Tensor | None = None,

@@ -12,7 +12,7 @@ from adtn.decoding import decoded_once
 from adtn.encoding import encoded
 from adtn.errors import ShapeError, TrainingDiverged
 from adtn.schedules import ScheduleName, scheduler
-from adtn.structure import Structure
+from adtn.structure import AnyStructure
 
 GATE_RATE_FACTOR = 8
 """Gates want a learning rate this many times that of dense weights; for 2 TN layers of 2-site gates."""
@@ -144,7 +144,7 @@ def distillation_loss(outputs: Tensor, targets: Tensor, temperature: float) -> T
     )
 
 
-def gate_rate(structure: Structure, options: FineTuneOptions) -> float:
+def gate_rate(structure: AnyStructure, options: FineTuneOptions) -> float:
     """The learning rate for the gates of an ADTN.
 
     A step of Adam changes every number by about the rate. The change of the decoded weight adds up over the TN layers

@@ -12,7 +12,7 @@ from adtn.errors import ShapeError, TrainingDiverged
 from adtn.module import ADTN
 from adtn.schedules import cosine
 from adtn.start import orthogonal_gates, scale_gates
-from adtn.structure import Structure
+from adtn.structure import AnyStructure
 
 _START_ATTEMPTS = 16
 
@@ -34,7 +34,7 @@ class FitOptions:
 
 def fit(
     weight: Tensor,
-    structure: Structure,
+    structure: AnyStructure,
     options: FitOptions | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
     input_moment: Tensor | None = None,

@@ -9,7 +9,7 @@ import torch
 
 from adtn.errors import FormatError, StructureError
 from adtn.start import WEIGHT_DTYPES
-from adtn.structure import Structure
+from adtn.structure import AnyStructure, structure_from_json
 
 FORMAT_VERSION = 1
 METADATA_KEY = "adtn"
@@ -24,12 +24,12 @@ class Encoded:
     Args:
         shape: Of the weight.
         dtype: Of the weight.
-        structure: Of the tensor network.
+        structure: Of the tensor network, or the sum of several.
     """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
-    structure: Structure
+    structure: AnyStructure
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _parse_encoded(key: str, item: Any, where: str) -> Encoded:
     if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise FormatError(f"{where}: {key}: expected a dtype of {', '.join(_DTYPES)}, got {dtype!r:.120}")
     try:
-        structure = Structure.from_json(item["structure"])
+        structure = structure_from_json(item["structure"])
     except StructureError as error:
         raise FormatError(f"{where}: {key}: {error}") from None
     entries = torch.Size(shape).numel()

@@ -12,7 +12,7 @@ from adtn.errors import PlanError
 from adtn.growth import StructureChoice, default, larger, predicted_parameters, smallest
 from adtn.layer import MIN_ENTRIES, Layer
 from adtn.selection import named_layers
-from adtn.structure import Structure
+from adtn.structure import AnyStructure, structure_from_json
 
 __all__ = [
     "AUTO_MIN_ENTRIES",
@@ -68,7 +68,7 @@ class PlanEntry:
     """A layer and the structure that will hold its weight."""
 
     layer: Layer
-    structure: Structure
+    structure: AnyStructure
 
     @property
     def original(self) -> int:
@@ -118,7 +118,7 @@ class Plan:
         """The plan that `to_json` wrote."""
         return cls(
             tuple(
-                PlanEntry(Layer.from_json(entry["layer"]), Structure.from_json(entry["structure"]))
+                PlanEntry(Layer.from_json(entry["layer"]), structure_from_json(entry["structure"]))
                 for entry in data["entries"]
             ),
             tuple(Skipped(Layer.from_json(item["layer"]), item["reason"]) for item in data["skipped"]),

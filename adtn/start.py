@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from adtn.structure import Structure
+from adtn.structure import AnyStructure, Structure
 
 WEIGHT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """Of the weights that can be encoded."""
@@ -14,7 +14,7 @@ def gate_dtype(weight_dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if weight_dtype == torch.float64 else torch.float32
 
 
-def orthogonal_gates(structure: Structure, dtype: torch.dtype, generator: torch.Generator | None = None) -> Tensor:
+def orthogonal_gates(structure: AnyStructure, dtype: torch.dtype, generator: torch.Generator | None = None) -> Tensor:
     """Random semi-orthogonal matrices for every gate, flat (structure.parameters,), on the CPU.
 
     Each TN layer then keeps the norm of the tensor, so neither values nor gradients vanish with depth.
@@ -27,17 +27,24 @@ def orthogonal_gates(structure: Structure, dtype: torch.dtype, generator: torch.
     return torch.cat([_orthogonal(out, into, generator).reshape(-1) for out, into in structure.gate_shapes]).to(dtype)
 
 
-def scale_gates(gates: Tensor, structure: Structure, factor: float) -> Tensor:
+def scale_gates(gates: Tensor, structure: AnyStructure, factor: float) -> Tensor:
     """Gates whose contraction is `factor` times as large; no further number is stored.
 
     The contraction is linear in each gate of the last TN layer, so these share the factor; one of them takes the sign.
+    In a sum every term is scaled.
 
     Args:
         gates: Flat (structure.parameters,).
         structure: Theirs.
         factor: Any number.
     """
-    last = structure.gates[-len(structure.tn_layers[-1]) :]
+    parts = torch.split(gates, [term.parameters for term in structure.terms])
+    return torch.cat([_scale_term(part, term, factor) for part, term in zip(parts, structure.terms, strict=True)])
+
+
+def _scale_term(gates: Tensor, term: Structure, factor: float) -> Tensor:
+    """`scale_gates` of one network."""
+    last = term.gates[-len(term.tn_layers[-1]) :]
     shares = torch.full((len(last),), abs(factor) ** (1 / len(last)), dtype=gates.dtype)
     shares[0] *= -1 if factor < 0 else 1
     numbers = [gate.parameters for gate in last]

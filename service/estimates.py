@@ -49,7 +49,6 @@ def estimate(settings: JobSettings, plan: Plan, checkpoint: FileRecord, dataset:
 
 
 def _layer(entry: PlanEntry, width: int) -> EstimatedLayer:
-    structure = entry.structure
     return EstimatedLayer(
         name=entry.layer.name,
         kind=entry.layer.kind,
@@ -59,12 +58,7 @@ def _layer(entry: PlanEntry, width: int) -> EstimatedLayer:
         original_bytes=entry.original * width,
         # Gates are trained and stored in single precision at least.
         compressed_bytes=entry.parameters * max(width, DEFAULT_BYTES),
-        structure={
-            "sites": structure.sites,
-            "depth": structure.depth,
-            "gate_sites": structure.gate_sites,
-            "activation": structure.activation,
-        },
+        structure=entry.structure.summary(),
     )
 
 
@@ -106,9 +100,14 @@ def _parameters(checkpoint: FileRecord) -> int:
     return int((checkpoint.summary or {}).get("parameters", 0))
 
 
+def _decoded_entries(entry: PlanEntry) -> int:
+    """Entries of all the products that decoding a weight keeps for the backward pass."""
+    return sum(term.size * (term.depth + 2) for term in entry.structure.terms)
+
+
 def _memory(plan: Plan, checkpoint: FileRecord, dataset: FileRecord | None) -> int:
     """Model, teacher, gradients and Adam's moments; each TN layer's product of the largest weight; the data."""
-    largest = max((entry.structure.size * (entry.structure.depth + 2) for entry in plan.entries), default=0)
+    largest = max((_decoded_entries(entry) for entry in plan.entries), default=0)
     # 8-bit images become single precision.
     data = 4 * dataset.bytes if dataset else 0
     return START_BYTES + 6 * checkpoint.bytes + 4 * 3 * largest + data

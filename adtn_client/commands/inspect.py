@@ -53,7 +53,7 @@ def show_encoded(encoded: dict[str, Any]) -> None:
     numbers = frozenset({"original", "stored", "ratio"})
     table = output.table("encoded", "shape", "dtype", "original", "stored", "ratio", "structure", right=numbers)
     for key, item in encoded.items():
-        original, stored, structure = math.prod(item.shape), item.structure.parameters, item.structure
+        original, stored = math.prod(item.shape), item.structure.parameters
         output.add_row(
             table,
             key,
@@ -62,8 +62,7 @@ def show_encoded(encoded: dict[str, Any]) -> None:
             output.count(original),
             output.count(stored),
             f"{original / stored:.1f}",
-            f"{structure.sites} sites, depth {structure.depth}, gates over up to {structure.gate_sites} sites, "
-            f"{structure.activation}",
+            output.structure(item.structure.summary()),
         )
     output.console().print(table)
 

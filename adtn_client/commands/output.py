@@ -1,6 +1,8 @@
 """How the command line prints: results on stdout, everything else on stderr, foreign text made harmless."""
 
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -66,6 +68,16 @@ def size(number: int) -> str:
 def shape(dims: object) -> str:
     """A shape for people, such as 120 x 400."""
     return " x ".join(str(dim) for dim in dims) if isinstance(dims, list | tuple) and dims else "scalar"
+
+
+def structure(summary: Mapping[str, Any]) -> str:
+    """The summary of a structure for people; the terms of a sum one after the other."""
+    if "terms" in summary:
+        return " + ".join(structure(term) for term in summary["terms"])
+    return (
+        f"{summary['sites']} sites, depth {summary['depth']}, gates over up to {summary['gate_sites']} sites, "
+        f"{summary['activation']}"
+    )
 
 
 def markup_free(text: str) -> str:

@@ -18,7 +18,6 @@ def show_layers(layers: list[ReportedLayer]) -> None:
     numbers = ("original", "compressed", "ratio", "rel. error")
     table = output.table("layer", "kind", "shape", *numbers, "structure", right=frozenset(numbers))
     for layer in layers:
-        structure = layer.structure
         output.add_row(
             table,
             layer.name,
@@ -28,8 +27,7 @@ def show_layers(layers: list[ReportedLayer]) -> None:
             output.count(layer.compressed),
             f"{layer.original / layer.compressed:.1f}",
             "" if layer.relative_error is None else f"{layer.relative_error:.3f}",
-            f"{structure['sites']} sites, depth {structure['depth']}, gates over {structure['gate_sites']}, "
-            f"{structure['activation']}",
+            output.structure(layer.structure),
         )
     output.console().print(table)
 

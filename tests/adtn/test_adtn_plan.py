@@ -1,10 +1,13 @@
+import json
+
 import pytest
 
-from adtn.arrangements import brick_wall
+from adtn.arrangements import brick_wall, staircase
 from adtn.errors import PlanError, StructureError
 from adtn.layer import Layer, ineligible_reason
-from adtn.plan import Plan, StructureChoice, Target, make_plan, predicted_parameters
-from adtn.sites import sites_for
+from adtn.plan import Plan, PlanEntry, StructureChoice, Target, make_plan, predicted_parameters
+from adtn.sites import interleaved, mixed_radix, sites_for
+from adtn.structure import Sum
 
 LENET = (
     Layer("conv1", "conv1.weight", "conv2d", (6, 1, 5, 5)),
@@ -123,6 +126,14 @@ def test_values_fixed_by_the_user_are_kept_whatever_the_target() -> None:
 def test_plan_survives_json() -> None:
     plan = make_plan(LENET, ["conv1", "fc1"], StructureChoice(depth=3))
     assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_a_plan_of_sums_and_reordered_sites_survives_json() -> None:
+    layer = make_plan(LENET, ["fc1"]).entries[0].layer
+    exact = brick_wall(interleaved((120, 400)), 1)
+    plan = Plan((PlanEntry(layer, exact), PlanEntry(layer, Sum((exact, staircase(mixed_radix((120, 400))))))))
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    assert plan.parameters == 2 * exact.parameters + staircase(mixed_radix((120, 400))).parameters
 
 
 @pytest.mark.parametrize("choice", [StructureChoice(), StructureChoice(depth=1), StructureChoice(3, 4, "gelu")])

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import adtn
 from adtn_client.cli import app
+from adtn_client.commands import output
 
 ADTN = Path(sys.executable).with_name("adtn")
 
@@ -42,6 +43,15 @@ def test_inspect_counts_what_a_compressed_file_stores(compressed: Path) -> None:
     assert line.split()[1:7] == ["32", "x", "64", "float32", "2,048", str(gates)]
     assert "11 sites, depth 2" in line
     assert f"2,410 numbers stored as {stored:,}" in done.stdout
+
+
+def test_a_sum_is_shown_term_by_term() -> None:
+    shown = output.structure(adtn.Sum((adtn.brick_wall(11), adtn.staircase((32, 64)))).summary())
+    first, second = (
+        "11 sites, depth 2, gates over up to 2 sites, relu",
+        "2 sites, depth 1, gates over up to 2 sites, relu",
+    )
+    assert shown == f"{first} + {second}"
 
 
 def test_inspect_lists_a_plain_file(tmp_path: Path) -> None:

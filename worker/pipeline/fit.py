@@ -16,7 +16,7 @@ from adtn.fitting import FitOptions
 from adtn.module import ADTN
 from adtn.moments import InputMoments
 from adtn.plan import Plan
-from adtn.structure import Structure
+from adtn.structure import AnyStructure
 from jobs.store import Store
 
 # Part of every fingerprint: raise it when the same inputs would be fitted to other numbers.
@@ -66,7 +66,7 @@ def fit(
     return fitted
 
 
-def fingerprint(weight: Tensor, structure: Structure, options: FitOptions, moment: Tensor | None) -> str:
+def fingerprint(weight: Tensor, structure: AnyStructure, options: FitOptions, moment: Tensor | None) -> str:
     """A digest of all that a fit depends on: two fits with the same one have the same gates on the same device."""
     parts = {
         "version": FIT_VERSION,
@@ -86,7 +86,7 @@ def fingerprint(weight: Tensor, structure: Structure, options: FitOptions, momen
     return digest.hexdigest()
 
 
-def stored_fit(key: str, weight: Tensor, structure: Structure, store: Store, folder: Path) -> ADTN | None:
+def stored_fit(key: str, weight: Tensor, structure: AnyStructure, store: Store, folder: Path) -> ADTN | None:
     """The fit that is kept under `key`, if there is one."""
     path = folder / "fit.safetensors"
     if not store.get_to_file(key, path, missing_ok=True):

@@ -11,7 +11,6 @@ from torch import Tensor
 import adtn
 from adtn.module import ADTN
 from adtn.plan import Plan, PlanEntry
-from adtn.structure import Structure
 from jobs.records import JobRecord
 from worker.pipeline.export import Artifact
 
@@ -110,17 +109,7 @@ def layer_row(entry: PlanEntry, fitted: ADTN) -> dict[str, object]:
         "original": entry.original,
         "compressed": fitted.gates.numel(),
         "relative_error": round(fitted.relative_error or 0.0, 6),
-        "structure": summarise(entry.structure),
-    }
-
-
-def summarise(structure: Structure) -> dict[str, object]:
-    """A structure in four words; the ADTN file holds it whole."""
-    return {
-        "sites": structure.sites,
-        "depth": structure.depth,
-        "gate_sites": structure.gate_sites,
-        "activation": structure.activation,
+        "structure": entry.structure.summary(),
     }
 
 
