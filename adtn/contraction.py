@@ -1,107 +1,264 @@
 """Contract a tensor network into the tensor it represents: T = L(M) f( ... f( L(1) v (x) ... (x) v ) ).
 
-No TN layer is ever built as a matrix. `adtn.windows` says which gates are fused; here the fused matrices are made from
-the gates and applied. See the README of this package.
+`adtn.passes` says in which passes; here they are run, and differentiated in little memory: what a pass read is not
+stored for the gradient but computed again. See the README of this package.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from adtn import fused, native
 from adtn.errors import ShapeError
-from adtn.fusion import fuse
-from adtn.structure import Structure
-from adtn.windows import Rotation, steps_of
+from adtn.passes import Pass, balanced_passes
+from adtn.structure import Activation, AnyStructure, Span
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": torch.relu,
-    "leaky_relu": functional.leaky_relu,
-    "tanh": torch.tanh,
-    "gelu": functional.gelu,
-}
+KEPT_ENTRIES = 2**20
+"""Entries that the gradient may keep of the tensors between passes, or an eighth of the result where that is more. So
+small networks compute nothing twice, and large ones need four tensors of the size of the result at any depth."""
 
 
-def contract(gates: Tensor | Sequence[Tensor], structure: Structure) -> Tensor:
+def contract(
+    gates: Tensor | Sequence[Tensor],
+    structure: AnyStructure,
+    entries: int | None = None,
+    storage: torch.dtype | None = None,
+) -> Tensor:
     """Contract the gates of `structure` into the dense tensor they represent.
 
     Args:
-        gates: The numbers of all gates as one flat vector (structure.parameters,), or one tensor a gate in order, each
-            with out * in entries (see `Structure.gate_shapes`). Any floating-point dtype and device.
-        structure: Sites, spans of the gates, activation.
+        gates: The numbers of all gates as one flat vector (structure.parameters,), or (batch, structure.parameters) for
+            several tensor networks of one structure, or one tensor a gate in order, each with out * in entries (see
+            `Structure.gate_shapes`). Any floating-point dtype and device.
+        structure: Sites, spans of the gates, activation, order of the sites; or a sum of such.
+        entries: How many entries of the result to return, from the first on; all by default.
+        storage: Dtype of the tensor under construction and of the result: that of the gates by default. With bfloat16
+            a GPU moves half the bytes; sums are still in float32.
 
     Returns:
-        Vector of `structure.size` entries, the first site being the slowest index; differentiable, also twice.
+        (structure.size,), or (batch, structure.size), or less as `entries` says; differentiable, also twice.
 
     Raises:
-        ShapeError: The number of gates, or of numbers, does not fit `structure`.
+        ShapeError: The number of gates, or of numbers, or of entries, does not fit `structure`.
 
-    Cost O(windows * 32 * size) per TN layer. Source: arXiv:2305.06058.
+    Time O(gates * out * size); memory of the result forward, of four such tensors with the gradient, at any depth.
+    Source: arXiv:2305.06058.
     """
     flat = gates if isinstance(gates, Tensor) else _joined(gates, structure)
-    if flat.shape != (structure.parameters,):
+    if flat.ndim not in (1, 2) or flat.shape[-1] != structure.parameters:
         raise ShapeError(f"gates: expected shape ({structure.parameters},), got {tuple(flat.shape)}")
-    matrices = iter(fuse(flat, structure))
-    state = flat.new_ones(1)
-    for m, steps in enumerate(steps_of(structure)):
-        if m and structure.activation != "none":
-            state = _ACTIVATIONS[structure.activation](state)
-        for step in steps:
-            if isinstance(step, Rotation):
-                state = state.view(step.front, -1).T.reshape(-1)  # (front, rest) -> (rest, front)
-            else:
-                matrix = next(matrices).view(step.done, step.keep, step.into)
-                state = apply_window(state.view(step.into, -1), matrix).view(-1)
-    return state
+    if entries is None:
+        entries = structure.size
+    elif not 0 < entries <= structure.size:
+        raise ShapeError(f"entries: expected 1 to {structure.size}, got {entries}")
+    numbers = torch.split(flat.reshape(-1, structure.parameters), [term.parameters for term in structure.terms], dim=1)
+    total: Tensor | None = None
+    for part, term in zip(numbers, structure.terms, strict=True):
+        network = _Network(term.dims, term.tn_layers, term.activation, term.order, entries)
+        start = part.new_ones(len(part), dtype=storage or part.dtype)
+        result = _contract(part, start, network)
+        total = result if total is None else total + result
+    assert total is not None
+    return total.view(*flat.shape[:-1], entries)
 
 
-def apply_window(state: Tensor, matrix: Tensor) -> Tensor:
-    """Multiply the sites in front by a fused matrix, and write the finished ones to the back.
+def apply_tn_layers(
+    state: Tensor,
+    gates: Tensor,
+    dims: tuple[int, ...],
+    tn_layers: tuple[tuple[Span, ...], ...],
+    activation: Activation = "none",
+) -> Tensor:
+    """Apply TN layers to a tensor, with the activation between them.
 
     Args:
-        state: (in, rest).
-        matrix: (done, keep, in).
+        state: The tensor, (prod(dims),), of the dtype of the gates.
+        gates: The numbers of all gates, flat. Each gate has prod(dims of its span) squared.
+        dims: Dimension of each site.
+        tn_layers: The span of each gate.
+        activation: Between TN layers.
 
     Returns:
-        (keep, rest, done), contiguous.
+        (prod(dims),), differentiable with respect to both tensors, also twice.
     """
-    result: Tensor = _ApplyWindow.apply(state, matrix)  # type: ignore[no-untyped-call]
+    order = tuple(range(len(dims)))
+    network = _Network(dims, tn_layers, activation, order, state.numel(), touched=True)
+    return _contract(gates.unsqueeze(0), state, network).squeeze(0)
+
+
+@dataclass(frozen=True)
+class _Network:
+    """What is contracted, but for the numbers.
+
+    Args:
+        dims: Dimension of each site.
+        tn_layers: The span of each gate.
+        activation: Between TN layers.
+        order: The site of each index of the result.
+        entries: Of the result that are returned.
+        touched: Whether the tensor at the start has all its sites; otherwise it is the number 1.
+    """
+
+    dims: tuple[int, ...]
+    tn_layers: tuple[tuple[Span, ...], ...]
+    activation: Activation
+    order: tuple[int, ...]
+    entries: int
+    touched: bool = False
+
+    @property
+    def size(self) -> int:
+        """Entries of the result."""
+        return math.prod(self.dims)
+
+    def passes(self, width: int) -> tuple[Pass, ...]:
+        """Those that contract it."""
+        return balanced_passes(self.dims, self.tn_layers, width, self.touched)
+
+
+class _Runner(Protocol):
+    """Runs passes on flat tensors (items * entries,): see `adtn.native` and `adtn.fused`."""
+
+    passes: tuple[Pass, ...]
+
+    def forward(self, i: int, x: Tensor, y: Tensor) -> None: ...
+
+    def backward(self, i: int, x: Tensor, grad: Tensor, grad_x: Tensor) -> None: ...
+
+    def gradient(self) -> Tensor: ...
+
+    def empty(self, entries: int) -> Tensor: ...
+
+
+def _contract(gates: Tensor, state: Tensor, network: _Network) -> Tensor:
+    """From gates (items, numbers) and a start (items * n,) to the first `network.entries` of each result."""
+    result: Tensor = _Contract.apply(gates, state, network)  # type: ignore[no-untyped-call]
     return result
 
 
-class _ApplyWindow(torch.autograd.Function):
-    """result[k] = state^T matrix[:, k]^T, each k one matrix product straight into its place.
+class _Contract(torch.autograd.Function):
+    """`_contract`, with a gradient that stores nothing but the arguments."""
 
-    Plain autograd would need an expanded batch or a copy to stack the results; the backward pass below is made of
-    differentiable operations, so it can itself be differentiated.
+    @staticmethod
+    def forward(ctx: Any, gates: Tensor, state: Tensor, network: _Network) -> Tensor:
+        ctx.save_for_backward(gates, state)
+        ctx.network = network
+        runner = _runner(gates, state.dtype, network)
+        return _in_order(_run(runner, state, len(gates)), network, len(gates))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        gates, state = ctx.saved_tensors
+        (grad,) = grads  # (items, entries)
+        if torch.is_grad_enabled():  # somebody will differentiate the gradient: by plain autograd then
+            wanted = [tensor for tensor, needed in zip((gates, state), ctx.needs_input_grad, strict=False) if needed]
+            found = iter(torch.autograd.grad(_plain(gates, state, ctx.network), wanted, grad, create_graph=True))
+            both = [next(found) if needed else None for needed in ctx.needs_input_grad[:2]]
+            return both[0], both[1], None
+        runner = _runner(gates, state.dtype, ctx.network)
+        grad_state = _run_backward(runner, state, *_out_of_order(grad, ctx.network), len(gates))
+        return runner.gradient(), grad_state, None
+
+
+def _runner(gates: Tensor, storage: torch.dtype, network: _Network) -> _Runner:
+    if is_native(gates, storage):
+        return native.NativePasses(network.passes(native.width_for(network.size)), gates, network.activation)
+    return fused.FusedPasses(network.passes(fused.MAX_WIDTH), gates, network.activation, storage)
+
+
+def is_native(gates: Tensor, storage: torch.dtype) -> bool:
+    """Whether the compiled loops can run this."""
+    return gates.device.type == "cpu" and gates.dtype == storage and storage in (torch.float32, torch.float64)
+
+
+def _plain(gates: Tensor, state: Tensor, network: _Network) -> Tensor:
+    """`_contract` of operations that autograd knows; it stores what every pass reads."""
+    runner = fused.FusedPasses(network.passes(fused.MAX_WIDTH), gates, network.activation, state.dtype)
+    for i in range(len(runner.passes)):
+        state = runner.apply(i, state)
+    return _in_order(state, network, len(gates))
+
+
+def _run(runner: _Runner, state: Tensor, items: int) -> Tensor:
+    """Run all passes; the tensor changes in place once it is ours."""
+    x = state
+    for i, step in enumerate(runner.passes):
+        x = _forward(runner, i, x, x if x is not state else None, items * step.entries_after)
+    return x
+
+
+def _forward(runner: _Runner, i: int, x: Tensor, room: Tensor | None, entries: int) -> Tensor:
+    """Run pass i on x, into `room` if that has the right size."""
+    y = room if room is not None and room.numel() == entries else runner.empty(entries)
+    runner.forward(i, x, y)
+    return y
+
+
+def _run_backward(runner: _Runner, state: Tensor, grad: Tensor, ours: bool, items: int) -> Tensor:
+    """Run all passes backwards, from the gradient of the result to that of `state`.
+
+    Args:
+        runner: Gathers the gradient of the gates.
+        state: What the first pass reads.
+        grad: Of the result, in the order of the sites (items * size,).
+        ours: Whether `grad` may be overwritten.
+        items: How many tensor networks.
     """
+    kept = {0: state}
+    budget = max(KEPT_ENTRIES, grad.numel() // 8)
+    for i, step in enumerate(runner.passes[1:], 1):
+        entries = items * step.entries_before
+        if entries <= budget:
+            budget -= entries
+            kept[i] = runner.empty(entries)
+    filled = {0}
+    room: Tensor | None = None  # of a tensor that is not kept
+    for i in reversed(range(len(runner.passes))):
+        first = max(k for k in filled if k <= i)
+        x = kept[first]
+        for k in range(first, i):
+            entries = items * runner.passes[k].entries_after
+            x = _forward(runner, k, x, kept.get(k + 1, room), entries)
+            if k + 1 in kept:
+                filled.add(k + 1)
+            else:
+                room = x
+        entries = items * runner.passes[i].entries_before
+        grad_x = grad if ours and grad.numel() == entries else runner.empty(entries)
+        runner.backward(i, x, grad, grad_x)
+        grad, ours = grad_x, True
+    return grad
 
-    @staticmethod
-    def forward(ctx: Any, state: Tensor, matrix: Tensor) -> Tensor:
-        ctx.save_for_backward(state, matrix)
-        done, keep, _ = matrix.shape
-        result = state.new_empty(keep, state.shape[1], done)
-        for k in range(keep):
-            torch.mm(state.T, matrix[:, k].T, out=result[k])
-        return result
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        state, matrix = ctx.saved_tensors
-        (grad,) = grads  # (keep, rest, done)
-        grad_state = grad_matrix = None
-        if ctx.needs_input_grad[0]:
-            grad_state = matrix[:, 0].T @ grad[0].T  # (in, rest)
-            for k in range(1, len(grad)):
-                grad_state = grad_state.addmm_(matrix[:, k].T, grad[k].T)
-        if ctx.needs_input_grad[1]:
-            grad_matrix = torch.stack([part.T @ state.T for part in grad], dim=1)  # (done, keep, in)
-        return grad_state, grad_matrix
+def _in_order(state: Tensor, network: _Network, items: int) -> Tensor:
+    """From the order of the sites (items * size,) to that of the tensor's indices, cut: (items, entries)."""
+    natural = all(a < b for a, b in pairwise(network.order))
+    if not natural:
+        state = state.view(items, *network.dims).permute(0, *(1 + site for site in network.order)).reshape(-1)
+    return state.view(items, -1)[:, : network.entries]
 
 
-def _joined(gates: Sequence[Tensor], structure: Structure) -> Tensor:
+def _out_of_order(grad: Tensor, network: _Network) -> tuple[Tensor, bool]:
+    """The reverse of `_in_order` for a gradient (items, entries), and whether it is a copy."""
+    items = len(grad)
+    ours = network.entries < network.size
+    if ours:
+        whole = grad.new_zeros(items, network.size)
+        whole[:, : network.entries] = grad
+        grad = whole
+    if all(a < b for a, b in pairwise(network.order)):
+        return grad.reshape(-1), ours
+    shape = [network.dims[site] for site in network.order]
+    back = sorted(range(len(shape)), key=network.order.__getitem__)
+    return grad.reshape(items, *shape).permute(0, *(1 + k for k in back)).reshape(-1), True
+
+
+def _joined(gates: Sequence[Tensor], structure: AnyStructure) -> Tensor:
     """One flat vector of all gates, each checked."""
     if len(gates) != len(structure.gates):
         raise ShapeError(f"gates: expected {len(structure.gates)} tensors, got {len(gates)}")

@@ -9,7 +9,7 @@ from adtn.contraction import contract
 from adtn.decoding import recall, remember
 from adtn.errors import ShapeError
 from adtn.start import WEIGHT_DTYPES, gate_dtype, orthogonal_gates
-from adtn.structure import Structure
+from adtn.structure import AnyStructure
 
 
 class ADTN(nn.Module):
@@ -37,7 +37,7 @@ class ADTN(nn.Module):
     def __init__(
         self,
         shape: Sequence[int],
-        structure: Structure,
+        structure: AnyStructure,
         dtype: torch.dtype = torch.float32,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -49,10 +49,7 @@ class ADTN(nn.Module):
         self.in_place = False
         entries = self.shape.numel()
         if entries > structure.size:
-            raise ShapeError(
-                f"shape {tuple(shape)} has {entries} entries, but the structure's {structure.sites} sites hold "
-                f"{structure.size}"
-            )
+            raise ShapeError(f"shape {tuple(shape)} has {entries} entries, but the structure holds {structure.size}")
         if dtype not in WEIGHT_DTYPES:
             raise ShapeError(f"dtype: expected one of {', '.join(map(str, WEIGHT_DTYPES))}, got {dtype}")
         self.gates = nn.Parameter(orthogonal_gates(structure, gate_dtype(dtype), generator))
@@ -65,8 +62,8 @@ class ADTN(nn.Module):
             return known
         # A product of many gates needs their full precision, also inside an autocast block of the caller's.
         with torch.autocast(self.gates.device.type, enabled=False):
-            flat = contract(self.gates, self.structure)
-        weight = flat[: self.shape.numel()].view(self.shape).to(self.dtype)
+            flat = contract(self.gates, self.structure, entries=self.shape.numel())
+        weight = flat.view(self.shape).to(self.dtype)
         remember(self, with_grad, weight)
         return weight
 
@@ -87,11 +84,8 @@ class ADTN(nn.Module):
 
     def extra_repr(self) -> str:
         """Shape, structure and count, for `print(model)`."""
-        s = self.structure
-        return (
-            f"shape={tuple(self.shape)}, sites={s.sites}, depth={s.depth}, gate_sites={s.gate_sites}, "
-            f"activation={s.activation!r}, parameters={s.parameters}"
-        )
+        structure = ", ".join(f"{name}={value!r}" for name, value in self.structure.summary().items())
+        return f"shape={tuple(self.shape)}, {structure}, parameters={self.structure.parameters}"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ADTN":
         """Follow `model.half()` and its like with the decoded weight's dtype; gates stay float32 or float64."""

@@ -29,6 +29,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     TMPDIR=/scratch \
+    NUMBA_CACHE_DIR=/scratch/numba \
     ADTN_DATA_DIR=/data
 USER 10001
 WORKDIR /data

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from adtn.structure import Structure
+from adtn.structure import AnyStructure, Structure
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda x: x,
@@ -34,8 +34,15 @@ def full_gates(flat: Tensor, structure: Structure) -> list[Tensor]:
     return gates
 
 
-def einsum_contract(flat: Tensor, structure: Structure) -> Tensor:
-    """T = L(M) f( ... f( L(1) v x ... x v ) ), v = [1, 0, ...], on the full tensor from the start."""
+def einsum_contract(flat: Tensor, structure: AnyStructure) -> Tensor:
+    """The sum over the terms of L(M) f( ... f( L(1) v x ... x v ) ), v = [1, 0, ...], indices in their order."""
+    parts = flat.split([term.parameters for term in structure.terms])
+    results = [einsum_term(part, term) for part, term in zip(parts, structure.terms, strict=True)]
+    return torch.stack([result.reshape(-1) for result in results]).sum(0)
+
+
+def einsum_term(flat: Tensor, structure: Structure) -> Tensor:
+    """One network, on the full tensor from the start; its indices in the structure's order."""
     sites = structure.sites
     gates = iter(full_gates(flat, structure))
     state = torch.zeros(structure.dims, dtype=flat.dtype)
@@ -48,4 +55,4 @@ def einsum_contract(flat: Tensor, structure: Structure) -> Tensor:
             out = [sites + site for site in into]
             result = [site + sites if first <= site < stop else site for site in range(sites)]
             state = opt_einsum.contract(next(gates), out + into, state, list(range(sites)), result)
-    return state.reshape(-1)
+    return opt_einsum.contract(state, list(range(sites)), list(structure.order))

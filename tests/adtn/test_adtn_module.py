@@ -69,7 +69,7 @@ def test_start_gates_are_orthogonal_so_that_the_contraction_has_norm_one() -> No
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(ShapeError, match=r"\(5, 7\) has 35 entries.*5 sites hold 32"):
+    with pytest.raises(ShapeError, match=r"\(5, 7\) has 35 entries.*the structure holds 32"):
         ADTN((5, 7), brick_wall(5))
     with pytest.raises(ShapeError, match=r"torch\.int64"):
         ADTN((5, 7), brick_wall(6), torch.int64)
