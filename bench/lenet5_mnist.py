@@ -186,7 +186,7 @@ def run(data: Path, seeds: Sequence[int]) -> None:
                     print(f"seed {seed}, at most {target}: {figures}, {result['seconds']:.0f} s", flush=True)
                     runs[target].append(result)
     rows = [row(target, found) for target, found in runs.items()]
-    store("lenet5_mnist", {"provenance": provenance(list(seeds)), "rows": rows})
+    store("lenet5_mnist", {"provenance": provenance("make bench DATA=FOLDER", list(seeds)), "rows": rows})
     for found in rows:
         require(found)
 

@@ -1,13 +1,13 @@
-"""Writes the tables of README.md from the stored results, so that no figure there is typed by hand."""
+"""Writes the tables of README.md from the stored results."""
 
 import json
 from pathlib import Path
 from typing import Any
 
+from bench.markers import write_between
 from bench.record import RESULTS
 
 README = Path(__file__).parent.parent / "README.md"
-BEGIN, END = "<!-- results: lenet5-mnist -->", "<!-- end of results -->"
 
 
 def table(result: dict[str, Any]) -> str:
@@ -49,7 +49,4 @@ def spread(figures: dict[str, Any], form: str) -> str:
 def write() -> None:
     """Put the tables into README.md."""
     result = json.loads((RESULTS / "lenet5_mnist.json").read_text())
-    text = README.read_text()
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    README.write_text(f"{before}{BEGIN}\n{table(result)}\n{END}{after}")
+    write_between(README, "lenet5-mnist", table(result))

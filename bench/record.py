@@ -12,10 +12,15 @@ import torch
 RESULTS = Path(__file__).parent / "results"
 
 
-def provenance(seeds: list[int]) -> dict[str, object]:
-    """Where and from what a result comes."""
+def provenance(command: str, seeds: list[int]) -> dict[str, object]:
+    """Where and from what a result comes.
+
+    Args:
+        command: What reproduces it, the same on every machine.
+        seeds: Of the runs.
+    """
     return {
-        "command": "make bench DATA=FOLDER",  # where the data lie differs between machines
+        "command": command,
         "commit": commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
