@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo up test check bench
+.PHONY: install demo up test check bench bench-contraction
 
 install: $(INSTALLED)
 
@@ -31,4 +31,9 @@ check: $(INSTALLED)
 
 # DATA: a folder with the four MNIST IDX files, gzipped or not.
 bench: $(INSTALLED)
-	$(BIN)/python -m bench $(if $(DATA),--data $(DATA))
+	$(BIN)/python -m bench lenet5-mnist $(if $(DATA),--data $(DATA))
+
+bench-contraction: $(INSTALLED)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python -m bench contraction
+	$(BIN)/python -m bench training-step

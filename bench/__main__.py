@@ -1,19 +1,53 @@
-"""`python -m bench --data FOLDER`: run the benchmarks, store every run, and write the tables of README.md."""
+"""`python -m bench NAME`: run a benchmark, store every run, and write its tables.
+
+What one benchmark imports is not needed for the others, so each is imported only when it runs.
+"""
 
 import argparse
 from pathlib import Path
 
-from bench import lenet5_mnist, readme
-
 
 def main() -> None:
     """Parse the command line and run."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder with the four MNIST IDX files, gzipped or not")
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds for each row")
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Run a benchmark.")
+    names = parser.add_subparsers(required=True)
+    mnist = names.add_parser("lenet5-mnist", help="LeNet-5 on MNIST through the running service")
+    mnist.add_argument("--data", type=Path, required=True, help="folder with the four MNIST IDX files, gzipped or not")
+    mnist.add_argument("--seeds", type=int, default=3, help="number of seeds for each row")
+    mnist.set_defaults(run=lenet5_mnist)
+    contraction = names.add_parser("contraction", help="decoding and its gradient, next to the common ways")
+    contraction.add_argument("--sites", type=int, nargs="+", help="only these sizes; prints, and stores nothing")
+    contraction.set_defaults(run=contraction_and_peers)
+    step = names.add_parser("training-step", help="a step of fine-tuning, encoded over dense")
+    step.set_defaults(run=training_step)
     arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+def lenet5_mnist(arguments: argparse.Namespace) -> None:
+    """Run it and write the table of README.md."""
+    from bench import lenet5_mnist, readme
+
     lenet5_mnist.run(arguments.data, list(range(arguments.seeds)))
     readme.write()
+
+
+def contraction_and_peers(arguments: argparse.Namespace) -> None:
+    """Run it and, if all of it ran, write its page."""
+    from bench.contraction import run
+
+    run.run(arguments.sites)
+    if arguments.sites is None:
+        from bench.contraction import page
+
+        page.write()
+
+
+def training_step(_arguments: argparse.Namespace) -> None:
+    """Run it and write its page."""
+    from bench import training_step
+
+    training_step.run()
 
 
 if __name__ == "__main__":
