@@ -146,6 +146,7 @@ class _Contract(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, gates: Tensor, state: Tensor, network: _Network) -> Tensor:
+        state = state.contiguous()
         ctx.save_for_backward(gates, state)
         ctx.network = network
         runner = _runner(gates, state.dtype, network)
@@ -252,7 +253,7 @@ def _out_of_order(grad: Tensor, network: _Network) -> tuple[Tensor, bool]:
         whole[:, : network.entries] = grad
         grad = whole
     if all(a < b for a, b in pairwise(network.order)):
-        return grad.reshape(-1), ours
+        return grad.contiguous().view(-1), ours or not grad.is_contiguous()
     shape = [network.dims[site] for site in network.order]
     back = sorted(range(len(shape)), key=network.order.__getitem__)
     return grad.reshape(items, *shape).permute(0, *(1 + k for k in back)).reshape(-1), True
