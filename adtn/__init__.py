@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from adtn.encoding import encode as encode
     from adtn.encoding import encoded as encoded
     from adtn.errors import AdtnError as AdtnError
+    from adtn.errors import BlockEnded as BlockEnded
     from adtn.errors import FormatError as FormatError
     from adtn.errors import PlanError as PlanError
     from adtn.errors import ShapeError as ShapeError
@@ -58,6 +59,7 @@ _HOME = {
     "ADTN": "module",
     "FORMAT_VERSION": "files",
     "AdtnError": "errors",
+    "BlockEnded": "errors",
     "EncodedLayer": "compression",
     "FineTuneOptions": "fine_tuning",
     "FitOptions": "fitting",

@@ -1,54 +1,137 @@
-"""Decode each weight once while a block of code runs, however often it is used."""
+"""Decode every weight once while a block of code runs: equal ones together, and with one backward pass for all uses."""
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
+import torch
 from torch import Tensor, nn
 
+from adtn.blocks import HandedOut, handed_out, handing_out
+from adtn.errors import BlockEnded
+from adtn.module import ADTN, contracted
 
-class _Decoded(threading.local):
-    """The decoded weights of this thread, or None outside of `decoded_once`."""
-
-    def __init__(self) -> None:
-        self.tensors: dict[tuple[int, bool], Tensor] | None = None
-        self.owners: list[nn.Module] = []
-
-
-_decoded = _Decoded()
+BATCH_ENTRIES = 2**24
+"""Most entries that are decoded together: the gradient of a batch takes several times its memory (see `contract`)."""
 
 
 @contextmanager
-def decoded_once() -> Iterator[None]:
-    """Within the block, decode every encoded weight at most once and then reuse it.
+def decoded_once(model: nn.Module) -> Iterator[None]:
+    """Within the block, every encoded weight of the model is decoded once, and so is its gradient.
 
-    Wrap one training step, so that tied weights, recurrent layers and micro-batches share one decoding, or a whole
-    evaluation. Gates changed inside the block are not seen until it ends. Unlike `torch.nn.utils.parametrize.cached`
-    it holds for one thread, and tells a model from its deep copy.
+    Weights are decoded on entry, those of equal structure as one batch. What the model reads inside are leaf tensors:
+    each backward pass inside adds up gradients of the *weights*, however many micro-batches there are. When the block
+    ends, one backward pass brings them to the gates: it adds to `gates.grad` and runs hooks as autograd does. If the
+    block raises, the gates get nothing.
 
     Example:
-        >>> with decoded_once():
-        ...     loss = criterion(model(inputs), labels)
-        >>> loss.backward()
+        >>> optimiser.zero_grad()
+        >>> with decoded_once(model):
+        ...     for inputs, labels in micro_batches:
+        ...         loss = criterion(model(inputs), labels) / len(micro_batches)
+        ...         loss.backward()
+        >>> optimiser.step()
+
+    All backward passes belong inside the block, and all that reads `gates.grad` after it: clipping, unscaling,
+    the optimiser's step. A backward pass that comes too late raises `BlockEnded`; `torch.autograd.grad` with respect to
+    gates works outside of blocks. The gates of a weight that was not used keep the gradient they had.
+
+    Under `torch.no_grad`, and for frozen gates, there is nothing to bring back: the block decodes what is not decoded
+    yet, and the ADTNs keep it. Evaluation needs no block, but inside one the gates are not compared at each use, which
+    on a GPU waits for the device.
+
+    Gates that are changed inside are seen when the block ends. A block holds for the thread that opened it. A nested
+    one decodes only what the outer ones do not have. Gradients of half-precision weights add up in the precision of
+    the gates.
+
+    Args:
+        model: Its encoded weights are decoded. Others are decoded at each use, as outside.
+
+    Raises:
+        BlockEnded: A backward pass reaches a weight after the block.
     """
-    if _decoded.tensors is not None:  # nested: the outer block decides how long
-        yield
-        return
-    _decoded.tensors = {}
+    adtns = [module for module in model.modules() if isinstance(module, ADTN)]
+    missing = [adtn for adtn in adtns if handed_out(adtn, adtn.gates, adtn.is_differentiable()) is None]
+    batches = [_Batch(group) for group in _groups(adtn for adtn in missing if adtn.is_differentiable())]
+    weights: dict[nn.Module, HandedOut] = {adtn: given for batch in batches for adtn, given in batch.weights.items()}
+    weights.update(_kept([adtn for adtn in missing if not adtn.is_differentiable()]))
     try:
-        yield
+        with handing_out(weights):
+            yield
+        for batch in batches:
+            batch.backward()
     finally:
-        _decoded.tensors = None
-        _decoded.owners.clear()
+        for batch in batches:
+            batch.close()
 
 
-def recall(owner: nn.Module, with_grad: bool) -> Tensor | None:
-    """What `remember` kept for this ADTN in the current block, or None."""
-    return None if _decoded.tensors is None else _decoded.tensors.get((id(owner), with_grad))
+class _Batch:
+    """ADTNs of one structure whose weights are decoded together, and lead their gradients back together."""
+
+    def __init__(self, adtns: list[ADTN]) -> None:
+        self._gates = [adtn.gates for adtn in adtns]
+        # Leaves at both ends: the gates of an unused weight must not get a gradient, not even of zeros.
+        self._stacked = _stack(adtns).requires_grad_()
+        self._decoded = _contracted(adtns, self._stacked)  # (adtns, entries)
+        rows = zip(adtns, self._decoded.detach(), strict=True)
+        self._leaves = [row.view(adtn.shape).requires_grad_() for adtn, row in rows]
+        # A weight of half precision is a copy of its leaf, where gradients add up in the precision of the gates.
+        self.weights = {
+            adtn: HandedOut(adtn.gates, leaf.to(adtn.dtype)) for adtn, leaf in zip(adtns, self._leaves, strict=True)
+        }
+
+    def backward(self) -> None:
+        """Bring the gradients that the weights have got to the gates."""
+        used = [i for i, leaf in enumerate(self._leaves) if leaf.grad is not None]
+        if not used:
+            return
+        grads = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in self._leaves]
+        for leaf in self._leaves:
+            leaf.grad = None
+        rows = [grad.reshape(-1) for grad in grads]
+        grad = torch.stack(rows) if len(rows) > 1 else rows[0].unsqueeze(0)
+        del grads, rows  # the contraction needs room
+        with torch.autocast(grad.device.type, enabled=False):
+            (found,) = torch.autograd.grad(self._decoded, self._stacked, grad)
+        torch.autograd.backward([self._gates[i] for i in used], [found[i] for i in used])
+
+    def close(self) -> None:
+        """Refuse gradients from now on: nobody would bring them to the gates."""
+        for leaf in self._leaves:
+            leaf.register_hook(_refuse)
 
 
-def remember(owner: nn.Module, with_grad: bool, tensor: Tensor) -> None:
-    """Keep a decoded weight until the current block ends; outside of a block, nothing."""
-    if _decoded.tensors is not None:
-        _decoded.tensors[id(owner), with_grad] = tensor
-        _decoded.owners.append(owner)  # an id is only unique while its object lives
+def _refuse(_grad: Tensor) -> NoReturn:
+    raise BlockEnded("expected every backward pass inside of its decoded_once block, got one after the block had ended")
+
+
+def _kept(adtns: list[ADTN]) -> dict[nn.Module, HandedOut]:
+    """The weights of ADTNs that need no gradient; what they do not keep yet is decoded."""
+    weights = {adtn: adtn.kept.get(adtn.gates, adtn.dtype) for adtn in adtns}
+    with torch.inference_mode(False), torch.no_grad():  # as when a single one is decoded
+        for group in _groups(adtn for adtn, weight in weights.items() if weight is None):
+            for adtn, row in zip(group, _contracted(group, _stack(group)), strict=True):
+                weights[adtn] = adtn.kept.put(adtn.gates, row.view(adtn.shape).to(adtn.dtype))
+    return {adtn: HandedOut(adtn.gates, weight) for adtn, weight in weights.items() if weight is not None}
+
+
+def _groups(adtns: Iterable[ADTN]) -> Iterator[list[ADTN]]:
+    """Those that are decoded together."""
+    groups: dict[object, list[ADTN]] = {}
+    for adtn in adtns:
+        key = adtn.structure, adtn.shape.numel(), adtn.gates.dtype, adtn.gates.device
+        groups.setdefault(key, []).append(adtn)
+    for group in groups.values():
+        most = max(1, BATCH_ENTRIES // group[0].structure.size)
+        for start in range(0, len(group), most):
+            yield group[start : start + most]
+
+
+def _stack(adtns: list[ADTN]) -> Tensor:
+    """Their gates, (adtns, structure.parameters)."""
+    return torch.stack([adtn.gates.detach() for adtn in adtns])
+
+
+def _contracted(adtns: list[ADTN], gates: Tensor) -> Tensor:
+    """Their weights, flat, (adtns, entries)."""
+    return contracted(gates, adtns[0].structure, adtns[0].shape.numel())

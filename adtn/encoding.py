@@ -103,7 +103,7 @@ def _shift_bias(module: nn.Module, weight: nn.Parameter, adtn: ADTN, input_mean:
     """Let the bias take up what the weight's error does to the mean outputs."""
     bias = module._parameters["bias"]
     assert bias is not None
-    error = (weight - adtn()).flatten(1)  # (out, row)
+    error = (weight - adtn.decode()).flatten(1)  # (out, row)
     bias.add_((error.float() @ input_mean).to(bias.dtype))
 
 
@@ -111,8 +111,8 @@ def _release_flat_weights(module: nn.RNNBase, _inputs: object, _output: object) 
     """Make a recurrent layer gather its weights anew in its next forward.
 
     It keeps a list of its weights beside the attributes, and gathers them again only if an attribute is another object
-    than last time. Within `decoded_once` it is not, and a list that holds decoded weights keeps their autograd graph
-    alive and cannot be deep-copied. So it is left with detached weights and references that never match.
+    than last time. Within `decoded_once` and in evaluation it is not, and a list that holds decoded weights keeps their
+    autograd graph alive and cannot be deep-copied. So it is left with detached weights and references that never match.
     """
     module._flat_weights = [weight if weight is None else weight.detach() for weight in module._flat_weights]
     module._flat_weight_refs = [weakref.ref(nn.Parameter())] * len(module._flat_weights)

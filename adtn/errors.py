@@ -5,6 +5,7 @@
     ├── ShapeError          tensors do not fit a structure, a shape or each other
     ├── PlanError           the wishes for a plan cannot be met; carries a stable `code`
     ├── FormatError         a file is not what it should be
+    ├── BlockEnded          a gradient reaches a weight of a `decoded_once` block that has ended
     └── TrainingDiverged    a loss is no longer finite
 
 Every message says what was expected, what came instead, and where.
@@ -42,6 +43,10 @@ class PlanError(AdtnError):
 
 class FormatError(AdtnError):
     """A file is not a compressed checkpoint that this version can read, or does not fit the model."""
+
+
+class BlockEnded(AdtnError):
+    """A backward pass reaches a weight of a `decoded_once` block that has ended: its gates would learn nothing."""
 
 
 class TrainingDiverged(AdtnError):

@@ -108,17 +108,17 @@ def _train(
     for _ in range(options.epochs):
         for batch in _batches(len(inputs), options.batch_size, order):
             optimiser.zero_grad()
-            with decoded_once():
+            with decoded_once(model):
                 outputs = model(_pick(inputs, batch, device))
-            loss = functional.cross_entropy(outputs, _pick(labels, batch, device))
-            if targets is not None:
-                loss = loss + distillation_loss(outputs, _pick(targets, batch, device), options.temperature)
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                raise TrainingDiverged(
-                    f"fine-tuning: the loss is {value} at step {step + 1} of {steps}; use a smaller learning_rate"
-                )
-            torch.autograd.backward(loss)
+                loss = functional.cross_entropy(outputs, _pick(labels, batch, device))
+                if targets is not None:
+                    loss = loss + distillation_loss(outputs, _pick(targets, batch, device), options.temperature)
+                value = float(loss.detach())
+                if not math.isfinite(value):
+                    raise TrainingDiverged(
+                        f"fine-tuning: the loss is {value} at step {step + 1} of {steps}; use a smaller learning_rate"
+                    )
+                torch.autograd.backward(loss)
             optimiser.step()
             rates.step()
             step += 1
@@ -193,8 +193,7 @@ def _teacher_outputs(teacher: nn.Module, inputs: Tensor, device: torch.device) -
     modes = [(module, module.training) for module in teacher.modules()]
     teacher.eval()
     try:
-        with decoded_once():
-            return torch.cat([teacher(part.to(device)) for part in torch.split(inputs, _TEACHER_BATCH)])
+        return torch.cat([teacher(part.to(device)) for part in torch.split(inputs, _TEACHER_BATCH)])
     finally:
         for module, mode in modes:
             module.training = mode

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adtn.contraction import contract
 from adtn.errors import ShapeError, TrainingDiverged
-from adtn.module import ADTN
+from adtn.module import ADTN, contracted
 from adtn.schedules import cosine
 from adtn.start import orthogonal_gates, scale_gates
 from adtn.structure import AnyStructure
@@ -83,7 +82,7 @@ def fit(
 def relative_error(adtn: ADTN, weight: Tensor) -> float:
     """||W - T|| / ||W|| in float64; for a weight of zeros 0 if T is zero too, else infinity."""
     exact = weight.detach().double()
-    distance = float(torch.linalg.vector_norm(adtn().double() - exact))
+    distance = float(torch.linalg.vector_norm(adtn.decode().double() - exact))
     norm = float(torch.linalg.vector_norm(exact))
     if norm == 0:
         return 0.0 if distance == 0 else math.inf
@@ -125,7 +124,7 @@ class _Distance:
 def _start_alive(adtn: ADTN, generator: torch.Generator) -> None:
     """With ReLU a small network can start dead: every entry of some TN layer negative. Draw until it is not."""
     for _ in range(_START_ATTEMPTS):
-        if adtn().any():
+        if adtn.decode().any():
             return
         adtn.gates.copy_(orthogonal_gates(adtn.structure, adtn.gates.dtype, generator))
 
@@ -138,7 +137,7 @@ def _scale(adtn: ADTN, factor: float) -> None:
 
 def _decode(adtn: ADTN) -> Tensor:
     """The decoded weight in the dtype of the gates: half precision would spoil the gradient."""
-    return contract(adtn.gates, adtn.structure)[: adtn.shape.numel()].view(adtn.shape)
+    return contracted(adtn.gates, adtn.structure, adtn.shape.numel()).view(adtn.shape)
 
 
 def _minimise(

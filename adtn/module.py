@@ -1,13 +1,15 @@
 """The ADTN: an nn.Module that holds gates and whose output is a weight."""
 
 from collections.abc import Callable, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
+from adtn.blocks import handed_out
 from adtn.contraction import contract
-from adtn.decoding import recall, remember
 from adtn.errors import ShapeError
+from adtn.keeping import KeptWeight, reused
 from adtn.start import WEIGHT_DTYPES, gate_dtype, orthogonal_gates
 from adtn.structure import AnyStructure
 
@@ -27,6 +29,7 @@ class ADTN(nn.Module):
     Attributes:
         gates: The numbers of all gates in order, flat (structure.parameters,).
         relative_error: ||W - T|| / ||W|| when a fit made this ADTN, else None.
+        kept: The decoded weight between one evaluation and the next. No part of the state_dict, copies or pickles.
 
     Raises:
         ShapeError: The structure holds fewer entries than the weight, or the dtype is not one of `WEIGHT_DTYPES`.
@@ -47,6 +50,7 @@ class ADTN(nn.Module):
         self.dtype = dtype
         self.relative_error: float | None = None
         self.in_place = False
+        self.kept = KeptWeight()
         entries = self.shape.numel()
         if entries > structure.size:
             raise ShapeError(f"shape {tuple(shape)} has {entries} entries, but the structure holds {structure.size}")
@@ -55,17 +59,42 @@ class ADTN(nn.Module):
         self.gates = nn.Parameter(orthogonal_gates(structure, gate_dtype(dtype), generator))
 
     def forward(self) -> Tensor:
-        """The decoded weight, of `shape` and `dtype`, differentiable with respect to the gates."""
-        with_grad = torch.is_grad_enabled()
-        known = recall(self, with_grad)
-        if known is not None:
-            return known
-        # A product of many gates needs their full precision, also inside an autocast block of the caller's.
-        with torch.autocast(self.gates.device.type, enabled=False):
-            flat = contract(self.gates, self.structure, entries=self.shape.numel())
-        weight = flat.view(self.shape).to(self.dtype)
-        remember(self, with_grad, weight)
-        return weight
+        """The decoded weight, of `shape` and `dtype`, differentiable with respect to the gates.
+
+        Within `decoded_once` it is the block's. Otherwise the weight is decoded and, in evaluation mode or where no
+        gradient is wanted, kept: it is not decoded again until the gates change. So evaluation costs the memory of one
+        dense weight an ADTN, until `train()` or a move to another device or dtype lets go of it. A kept weight that is
+        differentiated all the same is decoded in the backward pass.
+        """
+        differentiable = self.is_differentiable()
+        given = handed_out(self, self.gates, differentiable)
+        if given is not None:
+            return given
+        if differentiable and self.training:  # the gates are about to change
+            return self.decode()
+        kept = self.kept.get(self.gates, self.dtype)
+        if kept is not None:
+            return reused(self.gates, kept, self._decoded) if differentiable else kept
+        if differentiable:
+            weight = self.decode()
+            self.kept.put(self.gates, weight)
+            return weight
+        with torch.inference_mode(False), torch.no_grad():  # so that the kept weight serves in every mode
+            return self.kept.put(self.gates, self.decode())
+
+    def decode(self) -> Tensor:
+        """Decode the weight now, whatever is known of it, and keep nothing; differentiable."""
+        return self._decoded(self.gates)
+
+    def is_differentiable(self) -> bool:
+        """Whether a weight decoded now would bring a gradient to the gates."""
+        return torch.is_grad_enabled() and self.gates.requires_grad
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; training lets go of a kept weight."""
+        if mode:
+            self.kept.clear()
+        return super().train(mode)
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, ...]:
         """Tell `parametrize` that no dense original is stored: it calls this once, when the ADTN is registered.
@@ -87,8 +116,13 @@ class ADTN(nn.Module):
         structure = ", ".join(f"{name}={value!r}" for name, value in self.structure.summary().items())
         return f"shape={tuple(self.shape)}, {structure}, parameters={self.structure.parameters}"
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ADTN":
+    def _decoded(self, gates: Tensor) -> Tensor:
+        """The weight of these gates."""
+        return contracted(gates, self.structure, self.shape.numel()).view(self.shape).to(self.dtype)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Follow `model.half()` and its like with the decoded weight's dtype; gates stay float32 or float64."""
+        self.kept.clear()
         dtype = fn(torch.empty(0, dtype=self.dtype, device=self.gates.device)).dtype
         kept = gate_dtype(dtype)
 
@@ -99,3 +133,9 @@ class ADTN(nn.Module):
         super()._apply(convert, recurse)  # type: ignore[no-untyped-call]
         self.dtype = dtype
         return self
+
+
+def contracted(gates: Tensor, structure: AnyStructure, entries: int) -> Tensor:
+    """`contract`, in full precision also inside an autocast block of the caller's: a product of many gates needs it."""
+    with torch.autocast(gates.device.type, enabled=False):
+        return contract(gates, structure, entries=entries)

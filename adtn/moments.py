@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from adtn.decoding import decoded_once
-
 MAX_ROW = 4608
 """Longest row of a weight for which the moment (row, row) is gathered: a 3x3 convolution of 512 channels."""
 MAX_SAMPLES = 2000
@@ -55,7 +53,7 @@ def input_moments(model: nn.Module, inputs: Tensor, keys: Collection[str]) -> di
     sums = {key: _Sums(model.get_submodule(key.rpartition(".")[0])) for key in keys if _is_covered(model, key)}
     model.eval()
     try:
-        with torch.no_grad(), decoded_once(), _gathering(sums):
+        with torch.no_grad(), _gathering(sums):
             for batch in torch.split(inputs[:MAX_SAMPLES], _BATCH):
                 model(batch.to(device))
     finally:

@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from support.contractions import Contractions
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -73,6 +74,44 @@ def test_same_seed_gives_the_same_weights_to_the_last_bit() -> None:
         fine_tune(model, inputs, labels, OPTIONS, teacher)
         states.append(model.state_dict())
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_a_step_decodes_once_and_goes_back_once(contractions: Contractions) -> None:
+    inputs, labels = blobs()
+    model, teacher = classifier(), compressed(3)
+    compress(model, {"4.weight": brick_wall(10), "0.weight": brick_wall(10)}, FitOptions(steps=1))
+    counts: list[tuple[int, int]] = []
+    contractions.taken()
+    fine_tune(model, inputs, labels, OPTIONS, teacher, lambda *_: counts.append(contractions.taken()))
+    teaching, together = (1, 0), (2, 2)  # 640 and 1,024 entries are two batches
+    assert counts == [(teaching[0] + together[0], together[1])] + [together] * 39
+
+
+def test_steps_are_those_of_a_loop_that_decodes_at_every_use() -> None:
+    inputs, labels = blobs(32)
+    model, plain = compressed(), compressed()
+    options = FineTuneOptions(epochs=3, batch_size=32, distill=True)
+    teacher = classifier(3)
+    fine_tune(model, inputs, labels, options, teacher)
+    torch.manual_seed(options.seed)
+    plain.train()
+    gates = encoded(plain)["4.weight"].gates
+    dense = [p for p in plain.parameters() if p is not gates]
+    rate = options.learning_rate
+    optimiser = torch.optim.Adam([{"params": [gates], "lr": 8 * rate}, {"params": dense, "lr": rate}])
+    rates = scheduler("cosine", optimiser, 3)
+    order = torch.Generator().manual_seed(options.seed)
+    with torch.no_grad():
+        targets = teacher.eval()(inputs)
+    for _ in range(3):
+        batch = torch.randperm(32, generator=order)
+        outputs = plain(inputs[batch])
+        loss = functional.cross_entropy(outputs, labels[batch]) + distillation_loss(outputs, targets[batch], 2.0)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        rates.step()
+    torch.testing.assert_close(model.state_dict(), plain.state_dict())
 
 
 def test_another_seed_gives_other_weights() -> None:

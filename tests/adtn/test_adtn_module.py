@@ -1,5 +1,3 @@
-import copy
-
 import pytest
 import torch
 from torch import nn
@@ -7,7 +5,6 @@ from torch.nn.utils import parametrize
 
 from adtn.arrangements import brick_wall
 from adtn.contraction import contract
-from adtn.decoding import decoded_once
 from adtn.errors import ShapeError
 from adtn.module import ADTN
 from adtn.start import orthogonal_gates
@@ -89,28 +86,6 @@ def test_it_prints_its_shape_and_count() -> None:
     assert "shape=(5, 7), sites=6, depth=2, gate_sites=2, activation='relu', parameters=124" in repr(
         ADTN((5, 7), brick_wall(6))
     )
-
-
-def test_within_decoded_once_a_weight_is_decoded_once() -> None:
-    adtn = ADTN((4, 4), brick_wall(4), generator=seeded())
-    with decoded_once():
-        first = adtn()
-        with decoded_once():
-            assert adtn() is first
-        assert adtn() is first
-        with torch.no_grad():
-            assert not adtn().requires_grad
-        assert adtn() is first
-    assert adtn() is not first
-
-
-def test_decoded_once_tells_a_module_from_its_deep_copy() -> None:
-    adtn = ADTN((4, 4), brick_wall(4), generator=seeded())
-    twin = copy.deepcopy(adtn)
-    with torch.no_grad():
-        twin.gates.mul_(2)
-    with decoded_once():
-        assert not torch.equal(adtn(), twin())
 
 
 def test_autocast_does_not_coarsen_the_contraction() -> None:
