@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 EVALUATION_BATCH = 1024
 LATENCY_RUNS = 30
@@ -23,18 +22,17 @@ def top1(model: nn.Module, inputs: Tensor, labels: Tensor, on_batch: Callable[[f
         on_batch: Called after each batch with the share of the inputs done so far.
 
     Returns:
-        A number from 0 to 1. Encoded weights are decoded once for the whole call.
+        A number from 0 to 1.
     """
     model.eval()
     device = next(model.parameters()).device
     correct = 0
-    with parametrize.cached():
-        for start in range(0, len(inputs), EVALUATION_BATCH):
-            batch = inputs[start : start + EVALUATION_BATCH].to(device)
-            wanted = labels[start : start + EVALUATION_BATCH].to(device)
-            correct += int((model(batch).argmax(dim=1) == wanted).sum())
-            if on_batch is not None:
-                on_batch(min(1.0, (start + EVALUATION_BATCH) / len(inputs)))
+    for start in range(0, len(inputs), EVALUATION_BATCH):
+        batch = inputs[start : start + EVALUATION_BATCH].to(device)
+        wanted = labels[start : start + EVALUATION_BATCH].to(device)
+        correct += int((model(batch).argmax(dim=1) == wanted).sum())
+        if on_batch is not None:
+            on_batch(min(1.0, (start + EVALUATION_BATCH) / len(inputs)))
     return correct / len(inputs)
 
 

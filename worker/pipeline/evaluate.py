@@ -28,7 +28,7 @@ def restore_dtypes(model: nn.Module, original: dict[str, Tensor]) -> None:
 def dense_state(model: nn.Module, original: dict[str, Tensor]) -> dict[str, Tensor]:
     """The compressed model's state dict with the keys of `original`, every encoded weight decoded once."""
     kept = model.state_dict()
-    decoded = {key: adtn() for key, adtn in encoded(model).items()}
+    decoded = {key: adtn.decode() for key, adtn in encoded(model).items()}
     canonical = {id(tensor): key for key, tensor in original.items() if key in decoded}
     return {
         key: decoded[canonical[id(tensor)]] if id(tensor) in canonical else kept[key]

@@ -162,7 +162,7 @@ def latencies(inputs: Inputs, fitted: dict[str, adtn.ADTN]) -> dict[str, float |
         "batch": 1,
         "original": latency_ms(lambda: models[0](sample)),
         "compressed": latency_ms(lambda: models[1](sample)),
-        "decode_once": latency_ms(lambda: [found() for found in fitted.values()]),
+        "decode_once": latency_ms(lambda: [found.decode() for found in fitted.values()]),
     }
 
 

@@ -1,0 +1,53 @@
+"""What is measured of a compressed model, and how often its weights are decoded for it."""
+
+from typing import Any
+
+import pytest
+import torch
+from support.contractions import count_contractions
+from support.digits import DigitsLeNet, accuracy
+
+import adtn
+from worker import architectures, datasets
+from worker.evaluation import LATENCY_RUNS, top1
+from worker.pipeline.evaluate import dense_state
+from worker.pipeline.inspect import Inputs
+from worker.pipeline.run import latencies
+
+KEYS = ["fc1.weight", "fc2.weight"]
+
+
+def encoded_lenet() -> DigitsLeNet:
+    torch.manual_seed(0)
+    model = DigitsLeNet()
+    for key in KEYS:
+        shape = model.get_parameter(key).shape
+        adtn.encode(model, key, adtn.ADTN(shape, adtn.brick_wall(adtn.sites_for(shape), depth=1)))
+    return model
+
+
+def test_accuracy_is_the_dense_models_and_decodes_each_weight_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    original, model = DigitsLeNet(), encoded_lenet()
+    state = dense_state(model, dict(original.state_dict()))
+    original.load_state_dict(state)
+    inputs, labels = torch.rand(3000, 1, 8, 8), torch.randint(10, (3000,))
+    counts = count_contractions(monkeypatch)
+    shares: list[float] = []
+    for _ in range(2):
+        assert top1(model, inputs, labels, shares.append) == pytest.approx(accuracy(original, inputs, labels))
+    assert len(shares) == 6
+    assert counts.forward == 2
+
+
+def test_latency_of_decoding_is_that_of_decoding_all_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = DigitsLeNet().state_dict()
+    dataset = datasets.load("digits")
+    architecture = architectures.build("lenet5", state, tuple(dataset.train_x.shape[1:]))
+    model = encoded_lenet()
+    inputs = Inputs(state, model, (), architecture, dataset)
+    fitted: dict[str, Any] = adtn.encoded(model)
+    top1(model, dataset.test_x, dataset.test_y)
+    counts = count_contractions(monkeypatch)
+    latencies(inputs, fitted)
+    to_build_the_dense_model = len(fitted)
+    assert counts.forward == to_build_the_dense_model + len(fitted) * (3 + LATENCY_RUNS)
