@@ -1,6 +1,6 @@
 """An independent contraction: every gate in its full form, one after the other, by opt_einsum."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import opt_einsum
 import torch
@@ -38,14 +38,19 @@ def einsum_contract(flat: Tensor, structure: AnyStructure) -> Tensor:
     """The sum over the terms of L(M) f( ... f( L(1) v x ... x v ) ), v = [1, 0, ...], indices in their order."""
     parts = flat.split([term.parameters for term in structure.terms])
     results = [einsum_term(part, term) for part, term in zip(parts, structure.terms, strict=True)]
-    return torch.stack([result.reshape(-1) for result in results]).sum(0)
+    return torch.stack(results).sum(0)
 
 
 def einsum_term(flat: Tensor, structure: Structure) -> Tensor:
-    """One network, on the full tensor from the start; its indices in the structure's order."""
+    """One network."""
+    return contract_full_gates(full_gates(flat, structure), structure)
+
+
+def contract_full_gates(full: Sequence[Tensor], structure: Structure) -> Tensor:
+    """Gates with all their inputs, applied to the full product state; indices in the structure's order, flat."""
     sites = structure.sites
-    gates = iter(full_gates(flat, structure))
-    state = torch.zeros(structure.dims, dtype=flat.dtype)
+    gates = iter(full)
+    state = torch.zeros(structure.dims, dtype=full[0].dtype)
     state[(0,) * sites] = 1
     for m, layer in enumerate(structure.tn_layers):
         if m:
@@ -55,4 +60,4 @@ def einsum_term(flat: Tensor, structure: Structure) -> Tensor:
             out = [sites + site for site in into]
             result = [site + sites if first <= site < stop else site for site in range(sites)]
             state = opt_einsum.contract(next(gates), out + into, state, list(range(sites)), result)
-    return opt_einsum.contract(state, list(range(sites)), list(structure.order))
+    return opt_einsum.contract(state, list(range(sites)), list(structure.order)).reshape(-1)

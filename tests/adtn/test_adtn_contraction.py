@@ -248,3 +248,18 @@ def test_gates_of_the_wrong_size_say_which_one() -> None:
         contract(gates[:2], structure)
     with pytest.raises(ShapeError, match=r"gates\[2\]: expected 4 x 4 numbers for sites \[1, 3\], got shape \(4, 2\)"):
         contract([*gates[:2], torch.zeros(4, 2)], structure)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("sites", [5, 12, 18])
+def test_cuda_agrees_with_the_cpu(sites: int) -> None:
+    structure = Sum((brick_wall(sites, 2), staircase(sites, 1, 3)))
+    results = []
+    for device in ("cpu", "cuda"):
+        gates = random_gates(structure).to(device).requires_grad_()
+        tensor = contract(gates, structure)
+        (gradient,) = torch.autograd.grad(tensor.square().sum(), gates)
+        results.append((tensor.detach().cpu(), gradient.cpu()))
+    for on_cuda, on_cpu in zip(*reversed(results), strict=True):
+        torch.testing.assert_close(on_cuda, on_cpu, rtol=1e-10, atol=1e-10 * float(on_cpu.abs().max()))
