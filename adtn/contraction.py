@@ -1,14 +1,13 @@
 """Contract a tensor network into the tensor it represents: T = L(M) f( ... f( L(1) v (x) ... (x) v ) ).
 
-`adtn.passes` says in which passes; here they are run, and differentiated in little memory: what a pass read is not
-stored for the gradient but computed again. See the README of this package.
+`adtn.passes` says in which passes, `adtn.sweeps` runs them forwards and backwards. See the README of this package.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,10 +16,7 @@ from adtn import fused, native
 from adtn.errors import ShapeError
 from adtn.passes import Pass, balanced_passes
 from adtn.structure import Activation, AnyStructure, Span
-
-KEPT_ENTRIES = 2**20
-"""Entries that the gradient may keep of the tensors between passes, or an eighth of the result where that is more. So
-small networks compute nothing twice, and large ones need four tensors of the size of the result at any depth."""
+from adtn.sweeps import Runner, run, run_backward
 
 
 def contract(
@@ -121,36 +117,24 @@ class _Network:
         return balanced_passes(self.dims, self.tn_layers, width, self.touched)
 
 
-class _Runner(Protocol):
-    """Runs passes on flat tensors (items * entries,): see `adtn.native` and `adtn.fused`."""
-
-    passes: tuple[Pass, ...]
-
-    def forward(self, i: int, x: Tensor, y: Tensor) -> None: ...
-
-    def backward(self, i: int, x: Tensor, grad: Tensor, grad_x: Tensor) -> None: ...
-
-    def gradient(self) -> Tensor: ...
-
-    def empty(self, entries: int) -> Tensor: ...
-
-
 def _contract(gates: Tensor, state: Tensor, network: _Network) -> Tensor:
     """From gates (items, numbers) and a start (items * n,) to the first `network.entries` of each result."""
+    if torch.compiler.is_compiling():  # whoever traces this wants operations that it knows
+        return _plain(gates, state, network)
     result: Tensor = _Contract.apply(gates, state, network)  # type: ignore[no-untyped-call]
     return result
 
 
 class _Contract(torch.autograd.Function):
-    """`_contract`, with a gradient that stores nothing but the arguments."""
+    """`_contract`, with a gradient that stores little more than the arguments: see `adtn.sweeps`."""
 
     @staticmethod
     def forward(ctx: Any, gates: Tensor, state: Tensor, network: _Network) -> Tensor:
-        state = state.contiguous()
         ctx.save_for_backward(gates, state)
         ctx.network = network
         runner = _runner(gates, state.dtype, network)
-        return _in_order(_run(runner, state, len(gates)), network, len(gates))
+        result, ctx.kept = run(runner, state.contiguous(), len(gates), keep=any(ctx.needs_input_grad))
+        return _in_order(result, network, len(gates))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
@@ -162,11 +146,11 @@ class _Contract(torch.autograd.Function):
             both = [next(found) if needed else None for needed in ctx.needs_input_grad[:2]]
             return both[0], both[1], None
         runner = _runner(gates, state.dtype, ctx.network)
-        grad_state = _run_backward(runner, state, *_out_of_order(grad, ctx.network), len(gates))
+        grad_state = run_backward(runner, ctx.kept, *_out_of_order(grad, ctx.network), len(gates))
         return runner.gradient(), grad_state, None
 
 
-def _runner(gates: Tensor, storage: torch.dtype, network: _Network) -> _Runner:
+def _runner(gates: Tensor, storage: torch.dtype, network: _Network) -> Runner:
     if is_native(gates, storage):
         return native.NativePasses(network.passes(native.width_for(network.size)), gates, network.activation)
     return fused.FusedPasses(network.passes(fused.MAX_WIDTH), gates, network.activation, storage)
@@ -183,57 +167,6 @@ def _plain(gates: Tensor, state: Tensor, network: _Network) -> Tensor:
     for i in range(len(runner.passes)):
         state = runner.apply(i, state)
     return _in_order(state, network, len(gates))
-
-
-def _run(runner: _Runner, state: Tensor, items: int) -> Tensor:
-    """Run all passes; the tensor changes in place once it is ours."""
-    x = state
-    for i, step in enumerate(runner.passes):
-        x = _forward(runner, i, x, x if x is not state else None, items * step.entries_after)
-    return x
-
-
-def _forward(runner: _Runner, i: int, x: Tensor, room: Tensor | None, entries: int) -> Tensor:
-    """Run pass i on x, into `room` if that has the right size."""
-    y = room if room is not None and room.numel() == entries else runner.empty(entries)
-    runner.forward(i, x, y)
-    return y
-
-
-def _run_backward(runner: _Runner, state: Tensor, grad: Tensor, ours: bool, items: int) -> Tensor:
-    """Run all passes backwards, from the gradient of the result to that of `state`.
-
-    Args:
-        runner: Gathers the gradient of the gates.
-        state: What the first pass reads.
-        grad: Of the result, in the order of the sites (items * size,).
-        ours: Whether `grad` may be overwritten.
-        items: How many tensor networks.
-    """
-    kept = {0: state}
-    budget = max(KEPT_ENTRIES, grad.numel() // 8)
-    for i, step in enumerate(runner.passes[1:], 1):
-        entries = items * step.entries_before
-        if entries <= budget:
-            budget -= entries
-            kept[i] = runner.empty(entries)
-    filled = {0}
-    room: Tensor | None = None  # of a tensor that is not kept
-    for i in reversed(range(len(runner.passes))):
-        first = max(k for k in filled if k <= i)
-        x = kept[first]
-        for k in range(first, i):
-            entries = items * runner.passes[k].entries_after
-            x = _forward(runner, k, x, kept.get(k + 1, room), entries)
-            if k + 1 in kept:
-                filled.add(k + 1)
-            else:
-                room = x
-        entries = items * runner.passes[i].entries_before
-        grad_x = grad if ours and grad.numel() == entries else runner.empty(entries)
-        runner.backward(i, x, grad, grad_x)
-        grad, ours = grad_x, True
-    return grad
 
 
 def _in_order(state: Tensor, network: _Network, items: int) -> Tensor:

@@ -224,33 +224,39 @@ def _apply(x: Vector, y: Vector, gates: Vector, gate: Vector, transposed: bool) 
     start, out, into, left, right = gate
     width = right * LANES
     rows, columns, row, column = (into, out, 1, into) if transposed else (out, into, into, 1)
-    if rows == 4 and columns == 4:
-        _apply_4x4(x, y, gates, (start, row, column), _Place(0, 0, 4 * width, 4 * width, left, width), False)
-        return
-    for index in range(left):
-        x0, y0 = index * columns * width, index * rows * width
-        for p in range(0, rows - 3, 4):
-            for q in range(0, columns - 3, 4):
-                place = _Place(x0 + q * width, y0 + p * width, 0, 0, 1, width)
-                _apply_4x4(x, y, gates, (start + p * row + q * column, row, column), place, q > 0)
-        for p in range(rows):  # what tiles of 4 x 4 leave over
-            first = columns // 4 * 4 if p < rows // 4 * 4 else 0
-            for q in range(first, columns):
-                place = _Place(x0 + q * width, y0 + p * width, 0, 0, 1, width)
-                _apply_1x1(x, y, gates[start + p * row + q * column], place, q > 0)
+    once = _is_one_tile(rows, columns)
+    for index in range(1 if once else left):
+        p = 0
+        while p < rows:
+            tall = 4 if rows - p >= 4 else 1
+            q = 0
+            while q < columns:
+                wide = 4 if columns - q >= 4 else 1
+                tile = (start + p * row + q * column, row, column)
+                place = _Place(
+                    (index * columns + q) * width,
+                    (index * rows + p) * width,
+                    columns * width,
+                    rows * width,
+                    left if once else 1,
+                    width,
+                )
+                if tall == 4 and wide == 4:
+                    _apply_4x4(x, y, gates, tile, place, q > 0)
+                elif tall == 4:
+                    _apply_4x1(x, y, gates, tile, place, q > 0)
+                elif wide == 4:
+                    _apply_1x4(x, y, gates, tile, place, q > 0)
+                else:
+                    _apply_1x1(x, y, gates, tile, place, q > 0)
+                q += wide
+            p += tall
 
 
 @_compiled
-def _apply_1x1(x: Vector, y: Vector, number: float, place: _Place, add: bool) -> None:
-    """A number times one row of x, into or onto one row of y."""
-    source = x[place.x : place.x + place.width]
-    target = y[place.y : place.y + place.width]
-    if add:
-        for v in range(place.width):
-            target[v] += number * source[v]
-    else:
-        for v in range(place.width):
-            target[v] = number * source[v]
+def _is_one_tile(rows: int, columns: int) -> bool:
+    """Whether a gate is a tile: its loop over what lies left of it can then be the tile's own."""
+    return (rows == 4 or rows == 1) and (columns == 4 or columns == 1)
 
 
 @_compiled
@@ -286,35 +292,105 @@ def _apply_4x4(x: Vector, y: Vector, gates: Vector, tile: tuple[int, int, int], 
 
 
 @_compiled
+def _apply_4x1(x: Vector, y: Vector, gates: Vector, tile: tuple[int, int, int], place: _Place, add: bool) -> None:
+    """The same of a 4 x 1 tile: one row of x into or onto four rows of y."""
+    start, row, _ = tile
+    a, b, c, d = gates[start], gates[start + row], gates[start + 2 * row], gates[start + 3 * row]
+    n = place.width
+    for time in range(place.times):
+        i, o = place.x + time * place.x_pitch, place.y + time * place.y_pitch
+        x0 = x[i : i + n]
+        y0, y1, y2, y3 = y[o : o + n], y[o + n : o + 2 * n], y[o + 2 * n : o + 3 * n], y[o + 3 * n : o + 4 * n]
+        if add:
+            for v in range(n):
+                s = x0[v]
+                y0[v] += a * s
+                y1[v] += b * s
+                y2[v] += c * s
+                y3[v] += d * s
+        else:
+            for v in range(n):
+                s = x0[v]
+                y0[v] = a * s
+                y1[v] = b * s
+                y2[v] = c * s
+                y3[v] = d * s
+
+
+@_compiled
+def _apply_1x4(x: Vector, y: Vector, gates: Vector, tile: tuple[int, int, int], place: _Place, add: bool) -> None:
+    """The same of a 1 x 4 tile: four rows of x into or onto one row of y."""
+    start, _, column = tile
+    a, b, c, d = gates[start], gates[start + column], gates[start + 2 * column], gates[start + 3 * column]
+    n = place.width
+    for time in range(place.times):
+        i, o = place.x + time * place.x_pitch, place.y + time * place.y_pitch
+        x0, x1, x2, x3 = x[i : i + n], x[i + n : i + 2 * n], x[i + 2 * n : i + 3 * n], x[i + 3 * n : i + 4 * n]
+        y0 = y[o : o + n]
+        if add:
+            for v in range(n):
+                y0[v] += a * x0[v] + b * x1[v] + c * x2[v] + d * x3[v]
+        else:
+            for v in range(n):
+                y0[v] = a * x0[v] + b * x1[v] + c * x2[v] + d * x3[v]
+
+
+@_compiled
+def _apply_1x1(x: Vector, y: Vector, gates: Vector, tile: tuple[int, int, int], place: _Place, add: bool) -> None:
+    """The same of a single number."""
+    a = gates[tile[0]]
+    n = place.width
+    for time in range(place.times):
+        i, o = place.x + time * place.x_pitch, place.y + time * place.y_pitch
+        x0, y0 = x[i : i + n], y[o : o + n]
+        if add:
+            for v in range(n):
+                y0[v] += a * x0[v]
+        else:
+            for v in range(n):
+                y0[v] = a * x0[v]
+
+
+@_compiled
 def _outer(x: Vector, grad: Vector, grad_gates: Vector, gate: Vector) -> None:
     """grad_gate[p, q] += sum over l and r of grad[l, p, r] x[l, q, r]."""
     start, out, into, left, right = gate
     width = right * LANES
-    if out == 4 and into == 4:
-        _outer_4x4(x, grad, grad_gates, (start, 4), _Place(0, 0, 4 * width, 4 * width, left, width))
-        return
-    for index in range(left):
-        x0, y0 = index * into * width, index * out * width
-        for p in range(0, out - 3, 4):
-            for q in range(0, into - 3, 4):
-                place = _Place(x0 + q * width, y0 + p * width, 0, 0, 1, width)
-                _outer_4x4(x, grad, grad_gates, (start + p * into + q, into), place)
-        for p in range(out):  # what tiles of 4 x 4 leave over
-            first = into // 4 * 4 if p < out // 4 * 4 else 0
-            for q in range(first, into):
-                place = _Place(x0 + q * width, y0 + p * width, 0, 0, 1, width)
-                grad_gates[start + p * into + q] += _outer_1x1(x, grad, place)
+    once = _is_one_tile(out, into)
+    for index in range(1 if once else left):
+        for p in range(0, out, 4):
+            for q in range(0, into, 4):
+                tall, wide = min(4, out - p), min(4, into - q)
+                place = _Place(
+                    (index * into + q) * width,
+                    (index * out + p) * width,
+                    into * width,
+                    out * width,
+                    left if once else 1,
+                    width,
+                )
+                if tall == 4 and wide == 4:
+                    _outer_4x4(x, grad, grad_gates, (start + p * into + q, into), place)
+                else:
+                    _outer_rest(x, grad, grad_gates, (start + p * into + q, into), place, (tall, wide))
 
 
 @_compiled
-def _outer_1x1(x: Vector, grad: Vector, place: _Place) -> float:
-    """Scalar product of one row of x with one of grad."""
-    source = x[place.x : place.x + place.width]
-    above = grad[place.y : place.y + place.width]
-    total = x.dtype.type(0)
-    for v in range(place.width):
-        total += above[v] * source[v]
-    return float(total)
+def _outer_rest(
+    x: Vector, grad: Vector, grad_gates: Vector, tile: tuple[int, int], place: _Place, shape: tuple[int, int]
+) -> None:
+    """Scalar products of rows of grad with rows of x, onto a tile of `shape` in the gradient of a gate."""
+    start, row = tile
+    n = place.width
+    for p in range(shape[0]):
+        for q in range(shape[1]):
+            total = x.dtype.type(0)
+            for time in range(place.times):
+                i, o = place.x + q * n + time * place.x_pitch, place.y + p * n + time * place.y_pitch
+                source, above = x[i : i + n], grad[o : o + n]
+                for v in range(n):
+                    total += above[v] * source[v]
+            grad_gates[start + p * row + q] += total
 
 
 @_compiled

@@ -66,6 +66,8 @@ class ADTN(nn.Module):
         dense weight an ADTN, until `train()` or a move to another device or dtype lets go of it. A kept weight that is
         differentiated all the same is decoded in the backward pass.
         """
+        if torch.compiler.is_compiling():  # a trace has no use for values of today
+            return self.decode()
         differentiable = self.is_differentiable()
         given = handed_out(self, self.gates, differentiable)
         if given is not None:

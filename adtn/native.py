@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -26,8 +26,11 @@ MAX_WIDTH = 2**13
 MIN_WIDTH = 2**8
 """Narrower windows are not worth their passes: a block of this size takes microseconds even if few lanes are used."""
 
-SERIAL_WORK = 2**18
-"""A pass over fewer entries than this (times its gates) runs in the calling thread; a hand-over takes as long."""
+PIECE_WORK = 2**20
+"""Entries times gates of a piece of a pass, at least: to hand a smaller one to a thread takes as long as to run it."""
+
+MOST_PIECES = 16
+"""Of a pass. More would share the work more evenly, but each has a gradient of its own."""
 
 
 def width_for(size: int) -> int:
@@ -117,14 +120,28 @@ def _buffers(step: Pass, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def _in_threads(run: Callable[[tuple[int, int]], _T], step: Pass, items: int) -> list[_T]:
-    """Run on all chunks, shared out to as many threads as torch uses; the results in the order of the chunks."""
+    """Run on all chunks, in pieces that do not depend on the number of threads; the results in their order.
+
+    The threads, as many as torch uses, take piece after piece: one that gets no core, because those of torch still wait
+    actively for their next work, holds nobody up.
+    """
     chunks = items * math.ceil(step.left * step.right / kernels.LANES)
     work = items * max(step.entries_before, step.entries_after) * len(step.gates)
-    threads = min(torch.get_num_threads(), chunks, math.ceil(work / SERIAL_WORK))
-    edges = [chunks * k // threads for k in range(threads + 1)]
-    ranges = list(pairwise(edges))
-    rest = [_pool().submit(run, part) for part in ranges[1:]]
-    return [run(ranges[0]), *(part.result() for part in rest)]
+    pieces = max(1, min(MOST_PIECES, chunks, work // PIECE_WORK))
+    ranges = list(pairwise(chunks * k // pieces for k in range(pieces + 1)))
+    results: list[_T | None] = [None] * pieces
+    left = iter(range(pieces))
+
+    def take() -> None:
+        for piece in left:
+            results[piece] = run(ranges[piece])
+
+    others = [_pool().submit(take) for _ in range(min(pieces, torch.get_num_threads()) - 1)]
+    take()
+    for other in others:
+        if not other.cancel():
+            other.result()
+    return cast(list[_T], results)
 
 
 @lru_cache(maxsize=1)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 SMALLEST_BYTES = 2**22
 """Smaller arrays are recycled by the allocator itself."""
 
-KEPT_BYTES = 2**28
+KEPT_BYTES = 2**30
 """Most memory that waits for its next use."""
 
 _lock = threading.Lock()
@@ -32,6 +32,12 @@ def recycled(entries: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     array = memory.view(dtype)
     weakref.finalize(array, _give_back, memory).atexit = False
     return array
+
+
+def release() -> None:
+    """Give the memory that waits for its next use back to the system."""
+    with _lock:
+        _free.clear()
 
 
 def _take(size: int) -> NDArray[np.uint8] | None:

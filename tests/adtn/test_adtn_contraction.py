@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adtn import contraction
+from adtn import contraction, sweeps
 from adtn.arrangements import brick_wall, fat_blocks, mixed_brick_wall, staircase
 from adtn.contraction import apply_tn_layers, contract
 from adtn.errors import ShapeError
@@ -224,7 +224,7 @@ def test_a_gradient_is_the_same_however_much_of_the_tensors_between_is_kept(monk
     gates = random_gates(structure).requires_grad_()
     gradients = []
     for kept in (2**20, 0):
-        monkeypatch.setattr(contraction, "KEPT_ENTRIES", kept)
+        monkeypatch.setattr(sweeps, "KEPT_ENTRIES", kept)
         gradients.append(torch.autograd.grad(contract(gates, structure).square().sum(), gates)[0])
     torch.testing.assert_close(*gradients, rtol=0, atol=0)
 

@@ -5,6 +5,7 @@ from torch.nn.utils import parametrize
 
 from adtn.arrangements import brick_wall
 from adtn.contraction import contract
+from adtn.encoding import encode
 from adtn.errors import ShapeError
 from adtn.module import ADTN
 from adtn.start import orthogonal_gates
@@ -93,3 +94,18 @@ def test_autocast_does_not_coarsen_the_contraction() -> None:
     expected = adtn()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(adtn(), expected)
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
+def test_an_encoded_model_can_be_compiled_and_exported() -> None:
+    model = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 5))
+    encode(model, "0.weight", ADTN((30, 20), brick_wall(10), generator=torch.Generator().manual_seed(0)))
+    inputs = torch.randn(4, 20, generator=torch.Generator().manual_seed(1))
+    expected = model(inputs)
+    gates = model.get_parameter("0.parametrizations.weight.0.gates")
+    (expected_gradient,) = torch.autograd.grad(expected.sum(), gates)
+    compiled = torch.compile(model, backend="aot_eager")(inputs)
+    torch.testing.assert_close(compiled, expected)
+    torch.testing.assert_close(torch.autograd.grad(compiled.sum(), gates)[0], expected_gradient)
+    exported = torch.export.export(model.eval(), (inputs,)).module()
+    torch.testing.assert_close(exported(inputs), expected)
