@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from adtn.arrangements import brick_wall
 from adtn.sites import sites_for
@@ -13,6 +14,8 @@ DEFAULT_GATE_SITES = 2
 SMALLEST_DEPTH = 1
 MAX_DEPTH = 8
 MAX_GATE_SITES = 4
+
+_wall = lru_cache(maxsize=4096)(brick_wall)  # a search plans again and again for the same sizes
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class StructureChoice:
 
     def structure(self, shape: Sequence[int]) -> Structure:
         """The brick-wall of this choice that holds a tensor of `shape`; what is open takes its default."""
-        return brick_wall(
+        return _wall(
             sites_for(shape),
             DEFAULT_DEPTH if self.depth is None else self.depth,
             DEFAULT_GATE_SITES if self.gate_sites is None else self.gate_sites,

@@ -24,13 +24,16 @@ __all__ = [
     "StructureChoice",
     "Target",
     "make_plan",
+    "nothing_to_compress",
     "predicted_parameters",
+    "target_unreachable",
 ]
 
 AUTO_MIN_ENTRIES = 2000
 """Layers with fewer entries are left dense unless named: they cost accuracy and save little."""
 AUTO_MIN_RATIO = 2
 """So are layers that cannot be made at least this many times smaller."""
+NOT_SMALLER = "its smallest structure has at least as many numbers as the dense weight"
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,11 @@ class Plan:
         """Numbers stored for the encoded layers together."""
         return sum(entry.parameters for entry in self.entries)
 
+    @property
+    def saved(self) -> int:
+        """By how many numbers the model gets smaller."""
+        return self.original - self.parameters
+
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON-compatible data."""
         return {
@@ -155,11 +163,10 @@ def make_plan(
     asked = _worthwhile(layers, wish) if names is None else named_layers(layers, names)
     chosen = [layer for layer in asked if _shrinks(layer, smallest(wish) if target else default(layer.shape, wish))]
     if not chosen:
-        raise PlanError("nothing_to_compress", _nothing(names, asked))
+        raise PlanError("nothing_to_compress", nothing_to_compress(names, asked))
     choices = [default(layer.shape, wish) for layer in chosen] if target is None else _grow(chosen, wish, target)
     entries = tuple(PlanEntry(layer, own.structure(layer.shape)) for layer, own in zip(chosen, choices, strict=True))
-    reason = "its smallest structure has at least as many numbers as the dense weight"
-    return Plan(entries, tuple(Skipped(layer, reason) for layer in asked if layer not in chosen))
+    return Plan(entries, tuple(Skipped(layer, NOT_SMALLER) for layer in asked if layer not in chosen))
 
 
 def _worthwhile(layers: Sequence[Layer], wish: StructureChoice) -> list[Layer]:
@@ -177,7 +184,13 @@ def _shrinks(layer: Layer, choice: StructureChoice) -> bool:
     return choice.structure(layer.shape).parameters < layer.entries
 
 
-def _nothing(names: Sequence[str] | None, asked: Sequence[Layer]) -> str:
+def nothing_to_compress(names: Sequence[str] | None, asked: Sequence[Layer]) -> str:
+    """What to say where no layer would get smaller.
+
+    Args:
+        names: What the user asked for, or None.
+        asked: The layers that this means.
+    """
     if names is None:
         return (
             f"layers: no layer of the model has at least {AUTO_MIN_ENTRIES} entries and gets "
@@ -194,7 +207,7 @@ def _grow(layers: Sequence[Layer], wish: StructureChoice, target: Target) -> lis
     choices = [smallest(wish)] * len(layers)
     sizes = [own.structure(layer.shape).parameters for layer, own in zip(layers, choices, strict=True)]
     if sum(sizes) > limit:
-        raise PlanError("target_unreachable", _unreachable(target, layers, sum(sizes)))
+        raise PlanError("target_unreachable", target_unreachable(target, layers, sum(sizes)))
     growing = set(range(len(layers)))
     steps = [0] * len(layers)
     while growing:
@@ -209,7 +222,14 @@ def _grow(layers: Sequence[Layer], wish: StructureChoice, target: Target) -> lis
     return choices
 
 
-def _unreachable(target: Target, layers: Sequence[Layer], reachable: int) -> str:
+def target_unreachable(target: Target, layers: Sequence[Layer], reachable: int) -> str:
+    """What to say where a target is too small.
+
+    Args:
+        target: What was asked for.
+        layers: The layers that would be encoded.
+        reachable: The fewest numbers that hold them.
+    """
     original = sum(layer.entries for layer in layers)
     names = ", ".join(layer.name for layer in layers)
     if target.parameters is not None:

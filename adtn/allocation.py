@@ -1,0 +1,89 @@
+"""Share out numbers over layers: where one more lowers the loss most, there it goes. No torch here."""
+
+import heapq
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from adtn.candidates import Candidate, Candidates
+from adtn.curve import Curve, even
+from adtn.errors import PlanError
+from adtn.plan import Plan, PlanEntry, Skipped, Target, target_unreachable
+from adtn.structure import AnyStructure
+
+STAYS_DENSE = "the target leaves room for it, and encoded it would cost more than the same numbers cost elsewhere"
+
+
+class Option(NamedTuple):
+    """One way to hold a weight; without a structure it stays dense."""
+
+    parameters: int
+    loss: float
+    structure: AnyStructure | None
+
+
+def allocate(candidates: Candidates, target: Target, curves: Mapping[str, Curve] | None = None) -> Plan:
+    """Choose a structure for each candidate, within a target.
+
+    Each starts on its lowest rung. Then, again and again, the step up that lowers the loss most for each number that it
+    costs is taken, from among those that still fit. What stays dense counts towards the target with all its entries.
+
+    Args:
+        candidates: The layers, with the structures to choose from.
+        target: Size of all candidates together.
+        curves: Loss by the layer's key, as measured; without one, numbers are shared evenly.
+
+    Raises:
+        PlanError: target_unreachable, with the smallest reachable size.
+    """
+    limit = target.limit(candidates.original)
+    if candidates.smallest > limit:
+        layers = [item.layer for item in candidates.items]
+        raise PlanError("target_unreachable", target_unreachable(target, layers, candidates.smallest))
+    ladders = [_options(item, curves or {}) for item in candidates.items]
+    dense = [Option(item.layer.entries, 0.0, None) for item in candidates.items]
+    chosen = _climb(
+        [[*ladder, top] for ladder, top in zip(ladders, dense, strict=True)] if candidates.may_stay_dense else ladders,
+        limit,
+    )
+    if all(option.structure is None for option in chosen):
+        chosen = _climb(ladders, limit)
+    pairs = [(item.layer, option.structure) for item, option in zip(candidates.items, chosen, strict=True)]
+    return Plan(
+        tuple(PlanEntry(layer, structure) for layer, structure in pairs if structure is not None),
+        (*candidates.skipped, *(Skipped(layer, STAYS_DENSE) for layer, structure in pairs if structure is None)),
+    )
+
+
+def _options(candidate: Candidate, curves: Mapping[str, Curve]) -> list[Option]:
+    curve = curves.get(candidate.layer.key) or even(candidate.layer.entries)
+    return [Option(rung.parameters, curve.at(rung.parameters), rung) for rung in candidate.rungs]
+
+
+def _climb(ladders: Sequence[Sequence[Option]], limit: int) -> list[Option]:
+    """Climb the ladders while the total stays within the limit."""
+    places = [0] * len(ladders)
+    spare = limit - sum(ladder[0].parameters for ladder in ladders)
+    heap = [step for i, ladder in enumerate(ladders) if (step := _best_step(i, ladder, 0, spare))]
+    heapq.heapify(heap)
+    while heap:
+        *_, i, place = heapq.heappop(heap)
+        cost = ladders[i][place].parameters - ladders[i][places[i]].parameters
+        if cost <= spare:
+            places[i], spare = place, spare - cost
+        # Otherwise the step fitted when it was found; a shorter one may still fit.
+        step = _best_step(i, ladders[i], places[i], spare)
+        if step:
+            heapq.heappush(heap, step)
+    return [ladder[place] for ladder, place in zip(ladders, places, strict=True)]
+
+
+def _best_step(i: int, ladder: Sequence[Option], place: int, spare: int) -> tuple[float, float, int, int] | None:
+    """The step up from `place` that fits and gains most for each number, as an item of the heap, or None."""
+    here = ladder[place]
+    steps = []
+    for higher in range(place + 1, len(ladder)):
+        cost = ladder[higher].parameters - here.parameters
+        if cost <= spare:
+            # Of steps that gain the same, as where nothing more is gained, the layer with fewer numbers goes first.
+            steps.append((-(here.loss - ladder[higher].loss) / cost, ladder[higher].parameters, i, higher))
+    return min(steps, default=None)

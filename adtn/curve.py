@@ -1,0 +1,64 @@
+"""How much is lost when a layer's weight is held in fewer numbers: the basis on which a planner spends them.
+
+No torch here.
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Loss over the number of numbers stored: known at a few sizes, a line over their logarithm in between.
+
+    Args:
+        points: (parameters, loss), parameters ascending, the loss never rising.
+
+    Raises:
+        ValueError: There is no point, or they are in another order.
+    """
+
+    points: tuple[tuple[int, float], ...]
+
+    def __post_init__(self) -> None:
+        rising = any(b[0] <= a[0] or b[1] > a[1] for a, b in pairwise(self.points))
+        if not self.points or rising:
+            raise ValueError(f"points: expected more numbers and no more loss from each to the next, got {self.points}")
+
+    def at(self, parameters: int) -> float:
+        """The loss at a size; outside the known sizes that of the nearest."""
+        position = bisect_left(self.points, parameters, key=lambda point: point[0])
+        if position == 0:
+            return self.points[0][1]
+        if position == len(self.points):
+            return self.points[-1][1]
+        (size, loss), (next_size, next_loss) = self.points[position - 1 : position + 1]
+        share = math.log(parameters / size) / math.log(next_size / size)
+        return loss + share * (next_loss - loss)
+
+
+def measured(points: Iterable[tuple[int, float]], entries: int) -> Curve:
+    """The curve through measurements; the dense weight loses nothing.
+
+    A structure that measures worse than a smaller one counts as no better than that one.
+
+    Args:
+        points: (parameters, loss) in any order, each size once; the loss at least 0.
+        entries: Of the dense weight, more than any of the sizes.
+    """
+    sizes, losses = zip(*sorted(points), (entries, 0.0), strict=True)
+    return Curve(tuple(zip(sizes, accumulate(losses, min), strict=True)))
+
+
+def even(entries: int) -> Curve:
+    """The curve where nothing is measured: the logarithm of how many times smaller the weight gets.
+
+    A number more is then worth as much as the layer has few, so that numbers are shared evenly over the layers.
+
+    Args:
+        entries: Of the dense weight.
+    """
+    return Curve(((1, math.log(entries)), (entries, 0.0)))

@@ -1,0 +1,137 @@
+import itertools
+
+import pytest
+
+from adtn.allocation import STAYS_DENSE, allocate
+from adtn.candidates import Candidates, candidates
+from adtn.curve import Curve, measured
+from adtn.errors import PlanError
+from adtn.layer import Layer
+from adtn.plan import Plan, Target
+
+LENET = (
+    Layer("conv1", "conv1.weight", "conv2d", (6, 1, 5, 5)),
+    Layer("conv2", "conv2.weight", "conv2d", (16, 6, 5, 5)),
+    Layer("fc1", "fc1.weight", "linear", (120, 400)),
+    Layer("fc2", "fc2.weight", "linear", (84, 120)),
+    Layer("fc3", "fc3.weight", "linear", (10, 84)),
+    Layer("steps", "steps", "parameter", (4, 4), False, "it has 16 entries, fewer than 64"),
+)
+THREE = ["conv2", "fc1", "fc2"]
+TWINS = (Layer("a", "a.weight", "linear", (64, 64)), Layer("b", "b.weight", "linear", (64, 64)))
+
+
+def sizes(plan: Plan) -> dict[str, int]:
+    return {entry.layer.name: entry.parameters for entry in plan.entries}
+
+
+def stored(plan: Plan, found: Candidates) -> int:
+    """Numbers of all candidates, dense ones included."""
+    return found.original - plan.saved
+
+
+@pytest.mark.parametrize("names", [THREE, None], ids=["named", "auto"])
+@pytest.mark.parametrize("limit", [372, 500, 1300, 2600, 10_000])
+def test_a_target_is_met_and_used(limit: int, names: list[str] | None) -> None:
+    found = candidates(LENET, names)
+    plan = allocate(found, Target(parameters=limit))
+    assert stored(plan, found) <= limit
+    assert stored(plan, found) > 0.7 * limit
+
+
+@pytest.mark.parametrize("ratio", [1.5, 10, 33.3, 100])
+def test_a_ratio_is_met_also_by_the_encoded_layers_alone(ratio: float) -> None:
+    plan = allocate(candidates(LENET), Target(ratio=ratio))
+    assert plan.original / plan.parameters >= ratio
+
+
+def test_numbers_go_to_the_layer_that_matters() -> None:
+    found = candidates(TWINS, ["a", "b"])
+    curves = {"a.weight": measured([(100, 5.0), (1000, 0.5)], 4096), "b.weight": measured([(100, 0.01)], 4096)}
+    plan = sizes(allocate(found, Target(parameters=1200), curves))
+    assert plan["a"] > 2.5 * plan["b"]
+
+
+def test_without_measurements_equal_layers_get_equal_numbers() -> None:
+    plan = sizes(allocate(candidates(TWINS, ["a", "b"]), Target(parameters=1200)))
+    assert max(plan.values()) < 1.5 * min(plan.values())
+
+
+def test_on_curves_that_flatten_no_other_choice_loses_much_less() -> None:
+    found = candidates(TWINS, ["a", "b"])
+    curves = {
+        "a.weight": measured([(100, 3.0), (300, 1.0), (900, 0.3)], 4096),
+        "b.weight": measured([(100, 1.0), (300, 0.4), (900, 0.2)], 4096),
+    }
+    for limit in (400, 700, 1000, 2000):
+        plan = allocate(found, Target(parameters=limit), curves)
+        loss = sum(curves[entry.layer.key].at(entry.parameters) for entry in plan.entries)
+        best = min(
+            curves["a.weight"].at(a.parameters) + curves["b.weight"].at(b.parameters)
+            for a, b in itertools.product(*(item.rungs for item in found.items))
+            if a.parameters + b.parameters <= limit
+        )
+        assert loss <= 1.25 * best
+
+
+def test_where_nothing_more_is_gained_the_target_is_used_all_the_same() -> None:
+    flat = {"a.weight": Curve(((1, 0.0),)), "b.weight": Curve(((1, 0.0),))}
+    assert allocate(candidates(TWINS, ["a", "b"]), Target(parameters=2000), flat).parameters > 1400
+
+
+def test_a_layer_that_costs_more_than_it_saves_stays_dense_and_says_so() -> None:
+    found = candidates(TWINS)
+    curves = {"a.weight": measured([(100, 50.0), (2000, 49.0)], 4096), "b.weight": measured([(100, 0.01)], 4096)}
+    plan = allocate(found, Target(parameters=4500), curves)
+    assert list(sizes(plan)) == ["b"]
+    assert [(item.layer.name, item.reason) for item in plan.skipped] == [("a", STAYS_DENSE)]
+    assert stored(plan, found) <= 4500
+
+
+def test_a_named_layer_is_encoded_whatever_it_costs() -> None:
+    curves = {"a.weight": measured([(100, 50.0)], 4096), "b.weight": measured([(100, 0.01)], 4096)}
+    assert set(sizes(allocate(candidates(TWINS, ["a", "b"]), Target(parameters=6000), curves))) == {"a", "b"}
+
+
+def test_room_for_everything_encodes_all_the_same() -> None:
+    plan = allocate(candidates(LENET), Target(parameters=10**6))
+    assert set(sizes(plan)) == set(THREE)
+    assert all(entry.parameters < entry.original for entry in plan.entries)
+
+
+def test_auto_says_of_every_other_layer_why_it_stays_dense() -> None:
+    reasons = {item.layer.name: item.reason for item in candidates(LENET).skipped}
+    assert set(reasons) == {"conv1", "fc3", "steps"}
+    assert "840 entries" in reasons["fc3"]
+    assert "fewer than 64" in reasons["steps"]
+
+
+def test_a_named_layer_that_cannot_get_smaller_is_skipped() -> None:
+    tiny = Layer("tiny", "tiny.weight", "linear", (2, 33))
+    found = candidates((*LENET, Layer("odd", "odd.weight", "linear", (2, 8), True)), ["odd", "fc1"])
+    assert [item.layer.name for item in found.items] == ["fc1"]
+    assert [item.layer.name for item in found.skipped] == ["odd"]
+    assert candidates([tiny], ["tiny"]).items
+
+
+@pytest.mark.parametrize(
+    ("layers", "names", "code"),
+    [
+        (LENET, ["fc9"], "layer_not_found"),
+        (LENET, ["steps"], "layer_not_eligible"),
+        (LENET[:1], None, "nothing_to_compress"),
+        ([Layer("odd", "odd.weight", "linear", (2, 8))], ["odd"], "nothing_to_compress"),
+    ],
+)
+def test_what_cannot_be_encoded_is_refused(layers: list[Layer], names: list[str] | None, code: str) -> None:
+    with pytest.raises(PlanError) as raised:
+        candidates(layers, names)
+    assert raised.value.code == code
+
+
+def test_a_target_out_of_reach_says_what_can_be_reached() -> None:
+    found = candidates(LENET, THREE)
+    with pytest.raises(PlanError, match=f"smallest reachable is {found.smallest} numbers") as raised:
+        allocate(found, Target(parameters=found.smallest - 1))
+    assert raised.value.code == "target_unreachable"
+    assert allocate(found, Target(parameters=found.smallest)).parameters == found.smallest

@@ -1,0 +1,33 @@
+import math
+
+import pytest
+
+from adtn.curve import Curve, even, measured
+
+
+def test_loss_between_two_sizes_lies_on_a_line_over_the_logarithm() -> None:
+    curve = Curve(((100, 4.0), (400, 2.0), (1000, 0.0)))
+    assert curve.at(200) == pytest.approx(3.0)
+    assert [curve.at(size) for size in (100, 400, 1000)] == [4.0, 2.0, 0.0]
+    assert [curve.at(size) for size in (50, 5000)] == [4.0, 0.0]
+
+
+def test_a_measurement_worse_than_a_smaller_size_counts_as_no_better() -> None:
+    assert measured([(300, 1.5), (100, 1.0), (500, 0.25)], 900).points == (
+        (100, 1.0),
+        (300, 1.0),
+        (500, 0.25),
+        (900, 0),
+    )
+
+
+def test_where_nothing_is_measured_a_number_is_worth_what_the_layer_lacks() -> None:
+    curve = even(4096)
+    for size in (1, 64, 1000, 4096):
+        assert curve.at(size) == pytest.approx(math.log(4096 / size))
+
+
+@pytest.mark.parametrize("points", [(), ((1, 1.0), (1, 0.5)), ((2, 1.0), (1, 0.5)), ((1, 1.0), (2, 1.5))])
+def test_points_out_of_order_are_refused(points: tuple[tuple[int, float], ...]) -> None:
+    with pytest.raises(ValueError, match="points"):
+        Curve(points)

@@ -1,0 +1,38 @@
+import math
+from itertools import pairwise
+
+import pytest
+
+from adtn.ladder import MAX_GATE_ROWS, STEP, ladder
+from adtn.structure import Sum
+
+SHAPES = [(8, 8), (64,), (16, 6, 5, 5), (120, 400), (84, 120), (1, 997), (997, 64), (50257, 32), (512, 512, 3, 3)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_rungs_hold_the_weight_in_fewer_numbers_each_more_than_the_last(shape: tuple[int, ...]) -> None:
+    rungs = ladder(shape)
+    sizes = [rung.parameters for rung in rungs]
+    assert rungs
+    assert all(rung.size >= math.prod(shape) > rung.parameters for rung in rungs)
+    assert all(larger >= STEP * smaller for smaller, larger in pairwise(sizes))
+
+
+def test_a_ladder_has_sites_of_the_weights_own_shape_and_sums() -> None:
+    rungs = ladder((120, 400))
+    assert any(rung.size == 120 * 400 for rung in rungs)
+    assert any(isinstance(rung, Sum) for rung in rungs)
+
+
+def test_sites_of_a_large_prime_give_no_rung() -> None:
+    for rung in ladder((997, 64)):
+        assert max(gate.out for gate in rung.gates) <= MAX_GATE_ROWS
+
+
+def test_a_weight_that_no_structure_makes_smaller_has_no_rung() -> None:
+    assert ladder((2, 8)) == []
+
+
+def test_a_ladder_may_be_changed_without_harm() -> None:
+    ladder((8, 8)).clear()
+    assert ladder((8, 8))
