@@ -1,0 +1,57 @@
+"""The plot of a search's trials."""
+
+from typing import Any
+from xml.etree import ElementTree
+
+from worker.pipeline.pareto import pareto_svg
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def trial(parameters: int, accuracy: float, kept: bool = True, seconds: float = 1.0) -> dict[str, Any]:
+    return {
+        "parameters": parameters,
+        "heldout_accuracy": accuracy,
+        "drop": round(100 * (0.98 - accuracy), 4),
+        "seconds": seconds,
+        "kept": kept,
+    }
+
+
+def search(*trials: dict[str, Any]) -> dict[str, Any]:
+    return {"trials": list(trials), "baseline_heldout_accuracy": 0.98, "max_accuracy_drop": 1.0}
+
+
+def drawn(*trials: dict[str, Any]) -> ElementTree.Element:
+    return ElementTree.fromstring(pareto_svg(search(*trials)))
+
+
+def circles(root: ElementTree.Element) -> list[tuple[float, float]]:
+    return [(float(circle.attrib["cx"]), float(circle.attrib["cy"])) for circle in root.iter(f"{SVG}circle")]
+
+
+def test_every_trial_is_a_circle_larger_to_the_right_and_better_above() -> None:
+    (small, large) = circles(drawn(trial(1000, 0.91, kept=False), trial(9000, 0.975)))
+    assert small[0] < large[0]
+    assert small[1] > large[1]
+
+
+def test_equal_steps_of_the_ratio_are_equal_distances() -> None:
+    x = [place[0] for place in circles(drawn(trial(100, 0.9), trial(1000, 0.95), trial(10_000, 0.97)))]
+    assert abs((x[1] - x[0]) - (x[2] - x[1])) < 0.2
+
+
+def test_the_line_joins_the_trials_that_no_other_beats() -> None:
+    root = drawn(trial(100, 0.9), trial(1000, 0.85), trial(10_000, 0.97))
+    (line,) = root.iter(f"{SVG}polyline")
+    assert len(line.attrib["points"].split()) == 2
+
+
+def test_the_same_trials_give_the_same_bytes_whatever_the_seconds() -> None:
+    first, second = (pareto_svg(search(trial(100, 0.9, seconds=s), trial(5000, 0.97, seconds=s))) for s in (1.0, 2.0))
+    assert first == second
+
+
+def test_a_single_trial_can_be_drawn() -> None:
+    assert len(circles(drawn(trial(61_706, 0.98)))) == 1
+    assert len(circles(drawn(trial(7, 1.0)))) == 1

@@ -1,0 +1,64 @@
+"""The smallest size that keeps a promise, found in few trials."""
+
+import random
+
+import pytest
+
+from worker.pipeline.search import OutOfTime, smallest_that_keeps
+
+
+class Trials:
+    """Stands in for trials: knows which sizes keep the promise, and remembers what was asked."""
+
+    def __init__(self, keeping: set[int], time_for: int = 10**6) -> None:
+        self.keeping = keeping
+        self.time_for = time_for
+        self.asked: list[int] = []
+
+    def __call__(self, size: int) -> bool:
+        if len(self.asked) == self.time_for:
+            raise OutOfTime
+        self.asked.append(size)
+        return size in self.keeping
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 32, 33])
+def test_where_larger_is_never_worse_the_smallest_is_found_in_logarithmic_time(count: int) -> None:
+    for smallest in range(count + 1):
+        trials = Trials(set(range(smallest, count)))
+        assert smallest_that_keeps(count, trials, 64) == (smallest if smallest < count else None)
+        assert len(trials.asked) == len(set(trials.asked)) <= count.bit_length()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_noise_never_leads_to_a_size_that_did_not_keep_the_promise(seed: int) -> None:
+    draw = random.Random(seed)
+    trials = Trials({size for size in range(32) if draw.random() < size / 31})
+    found = smallest_that_keeps(32, trials, 8)
+    kept = [size for size in trials.asked if size in trials.keeping]
+    assert found == min(kept, default=None)
+
+
+def test_a_cap_on_trials_holds_and_the_best_so_far_is_the_answer() -> None:
+    trials = Trials(set(range(5, 32)))
+    assert smallest_that_keeps(32, trials, 2) == 8
+    assert trials.asked == [16, 8]
+
+
+@pytest.mark.parametrize("cap", [1, 2, 3])
+def test_the_last_trial_is_for_the_largest_if_nothing_has_kept_the_promise(cap: int) -> None:
+    trials = Trials({31})
+    assert smallest_that_keeps(32, trials, cap) == 31
+    assert len(trials.asked) == cap
+    assert trials.asked[-1] == 31
+
+
+def test_nothing_found_is_none() -> None:
+    trials = Trials(set())
+    assert smallest_that_keeps(32, trials, 8) is None
+    assert trials.asked[-1] == 31
+
+
+def test_when_time_is_up_the_best_so_far_is_the_answer() -> None:
+    assert smallest_that_keeps(32, Trials(set(range(5, 32)), time_for=1), 8) == 16
+    assert smallest_that_keeps(32, Trials(set(range(5, 32)), time_for=0), 8) is None
