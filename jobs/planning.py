@@ -3,12 +3,24 @@
 Only the parts of `adtn` that load no torch are imported here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
+from adtn.allocation import allocate
+from adtn.candidates import Candidates, candidates
+from adtn.curve import Curve
 from adtn.errors import PlanError, StructureError
 from adtn.plan import Layer, Plan, StructureChoice, Target, make_plan
 from jobs.problems import Fault, ProblemError
-from jobs.schemas.settings import CompressionSettings
+from jobs.schemas.settings import CompressionSettings, StructureSettings, TargetSettings
+
+SIZE_STEP = 2**0.25
+"""A search tries budgets that differ by this factor: noise in the accuracy hides finer differences."""
+
+MEASURED_SIZES = 5
+"""Structures of each layer's ladder that are fitted to measure it; between them the loss is interpolated."""
+QUICK_STEPS = 50
+"""Steps of these fits: the five cost about as much as the fit that follows, and tell sizes apart as well."""
 
 # Where in the settings the cause of each problem stands.
 POINTERS = {
@@ -19,37 +31,122 @@ POINTERS = {
 }
 
 
-def plan_of(settings: CompressionSettings, layers: Sequence[Layer]) -> Plan:
-    """The plan that settings ask for.
+def plan_of(settings: CompressionSettings, layers: Sequence[Layer], curves: Mapping[str, Curve] | None = None) -> Plan:
+    """The plan that settings ask for; where they ask for an accuracy, the largest that may be tried.
 
     Args:
         settings: Layers, structure and target.
         layers: All that the checkpoint has.
+        curves: What is measured of the layers, by key; without, numbers are shared evenly.
 
     Raises:
         ProblemError: layer_not_found, layer_not_eligible, target_unreachable, nothing_to_compress, or
             validation_failed for a structure that cannot be built.
     """
-    structure = settings.structure
-    choice = StructureChoice(
-        depth=None if structure.depth == "auto" else structure.depth,
-        gate_sites=None if structure.gate_sites == "auto" else structure.gate_sites,
-        activation=structure.activation,
-    )
-    target = settings.target
-    try:
-        return make_plan(
-            layers,
-            None if settings.layers == "auto" else settings.layers,
-            choice,
-            Target(parameters=target.parameters, ratio=target.ratio) if target else None,
-        )
-    except PlanError as error:
-        raise fault(error.code, POINTERS[error.code], str(error)) from error
-    except StructureError as error:
-        raise fault("validation_failed", "/compression/structure", str(error)) from error
+    if is_searched(settings):
+        return plans_to_try(settings, layers, curves)[-1]
+    return _plan(settings, layers, size_of(settings.target), curves)
+
+
+def plans_to_try(
+    settings: CompressionSettings, layers: Sequence[Layer], curves: Mapping[str, Curve] | None = None
+) -> list[Plan]:
+    """The plans among which a search finds the smallest that keeps the accuracy; from the smallest model upwards.
+
+    Args:
+        settings: Layers and structure.
+        layers: All that the checkpoint has.
+        curves: As in `plan_of`.
+
+    Returns:
+        At least one plan; each makes the model larger than the one before.
+
+    Raises:
+        ProblemError: As `plan_of`.
+    """
+    budget = float(sum(layer.entries for layer in layers if layer.eligible))
+    plans: dict[int, Plan] = {}
+    while True:
+        try:
+            plan = _plan(settings, layers, Target(parameters=max(1, int(budget))), curves)
+        except ProblemError as error:
+            if error.code != "target_unreachable" or not plans:
+                raise
+            return [plans[saved] for saved in sorted(plans, reverse=True)]
+        plans.setdefault(plan.saved, plan)
+        budget /= SIZE_STEP
+
+
+def most_trials(plans: int, max_trials: int) -> int:
+    """How many trials a bisection over that many plans takes at most."""
+    return min(max_trials, plans.bit_length())
+
+
+def is_measured(settings: CompressionSettings) -> bool:
+    """Whether the worker measures the layers before it plans: so if it may choose structures, and a target binds it."""
+    return settings.structure == "auto" and settings.target is not None
+
+
+def is_searched(settings: CompressionSettings) -> bool:
+    """Whether the target is an accuracy, so that the worker has to search for the size."""
+    return settings.target is not None and settings.target.max_accuracy_drop is not None
+
+
+def candidates_of(settings: CompressionSettings, layers: Sequence[Layer]) -> Candidates:
+    """The layers that may be encoded where structures are left to the planner.
+
+    Raises:
+        ProblemError: layer_not_found, layer_not_eligible or nothing_to_compress.
+    """
+    with _told_where():
+        return candidates(layers, _names(settings))
+
+
+def size_of(target: TargetSettings | None) -> Target | None:
+    """The target as a size, where it is one."""
+    if target is None or target.max_accuracy_drop is not None:
+        return None
+    return Target(parameters=target.parameters, ratio=target.ratio)
 
 
 def fault(code: str, pointer: str, detail: str) -> ProblemError:
     """A problem with a single cause, at `pointer` in the settings."""
     return ProblemError(code, detail, [Fault(pointer, detail, code)])
+
+
+def _plan(
+    settings: CompressionSettings,
+    layers: Sequence[Layer],
+    target: Target | None,
+    curves: Mapping[str, Curve] | None,
+) -> Plan:
+    """A plan of a given size."""
+    with _told_where():
+        if settings.structure == "auto" and target is not None:
+            return allocate(candidates(layers, _names(settings)), target, curves)
+        return make_plan(layers, _names(settings), _choice(settings.structure), target)
+
+
+def _names(settings: CompressionSettings) -> list[str] | None:
+    return None if settings.layers == "auto" else settings.layers
+
+
+def _choice(structure: StructureSettings | str) -> StructureChoice:
+    if isinstance(structure, str):
+        return StructureChoice()
+    return StructureChoice(
+        depth=None if structure.depth == "auto" else structure.depth,
+        gate_sites=None if structure.gate_sites == "auto" else structure.gate_sites,
+        activation=structure.activation,
+    )
+
+
+@contextmanager
+def _told_where() -> Iterator[None]:
+    """Errors of the library, with the place in the settings that caused them."""
+    try:
+        yield
+    except PlanError as error:
+        raise fault(error.code, POINTERS[error.code], str(error)) from error
+    except StructureError as error:
+        raise fault("validation_failed", "/compression/structure", str(error)) from error

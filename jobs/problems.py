@@ -45,6 +45,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "layer_not_found": (422, "A layer name matches nothing"),
     "layer_not_eligible": (422, "A layer cannot be encoded"),
     "target_unreachable": (422, "The target cannot be met"),
+    "accuracy_not_kept": (422, "No model that was tried keeps the accuracy"),
     "nothing_to_compress": (422, "No layer would get smaller"),
     "resource_limit": (422, "The file needs more than the worker allows"),
     "out_of_memory": (422, "The job needs more memory than the worker has"),

@@ -14,7 +14,7 @@ from service.errors import problem_response
 from service.names import attachment
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
-MEDIA_TYPES = {".json": "application/json"}
+MEDIA_TYPES = {".json": "application/json", ".svg": "image/svg+xml"}
 
 
 @dataclass(frozen=True)

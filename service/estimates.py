@@ -3,15 +3,17 @@
 The model: a step of a fit builds every gate's product once forward and about twice that backward, so it costs
 `sites x entries x gate width` multiplications, plus a fixed overhead a gate; a step of fine-tuning decodes every weight
 in the same way and runs the batch through the model at two multiplications a parameter and input, thrice for
-forward and backward.
+forward and backward. A measured layer takes a few short fits more; a search takes the whole once a trial.
 """
 
 import math
+from collections.abc import Sequence
 
 from adtn.plan import Plan, PlanEntry
 from jobs.catalogue import DATASETS
 from jobs.files import FileRecord
-from jobs.schemas.jobs import Estimate, EstimatedLayer, EstimatedSize
+from jobs.planning import MEASURED_SIZES, QUICK_STEPS, is_measured, is_searched, most_trials
+from jobs.schemas.jobs import Estimate, EstimatedLayer, EstimatedSearch, EstimatedSize
 from jobs.schemas.settings import JobSettings
 
 # Measured on two CPU cores, rounded: numbers of a large matrix product a second, and the start of one operation.
@@ -24,28 +26,58 @@ BYTES_OF_DTYPE = {"float64": 8, "F64": 8, "float16": 2, "F16": 2, "bfloat16": 2,
 DEFAULT_BYTES = 4
 
 
-def estimate(settings: JobSettings, plan: Plan, checkpoint: FileRecord, dataset: FileRecord | None) -> Estimate:
+MEASURED = "the numbers are shared over the layers by what the worker measures: here they are shared evenly"
+SEARCHED = (
+    "the size is not known before the job: it is the smallest of those tried that keeps the accuracy on held-out "
+    "training data; the sizes here are those of the largest, the time is for all trials"
+)
+
+
+def estimate(
+    settings: JobSettings, plans: Sequence[Plan], checkpoint: FileRecord, dataset: FileRecord | None
+) -> Estimate:
     """Predict the size, time and memory of a job.
 
     Args:
         settings: What is asked for.
-        plan: What follows for the layers.
+        plans: What follows for the layers; several where the job has to search, from the smallest model upwards.
         checkpoint: The file, inspected.
         dataset: The data set, if it is a file.
     """
+    plan = plans[-1]
     widths = {layer["key"]: BYTES_OF_DTYPE.get(layer["dtype"], DEFAULT_BYTES) for layer in checkpoint.layers or []}
     layers = [_layer(entry, widths[entry.layer.key]) for entry in plan.entries]
+    once = _fit_seconds(settings, plan) + _tune_seconds(settings, plan, checkpoint, dataset)
+    search = _search(settings, plans, checkpoint, once) if is_searched(settings.compression) else None
+    trials = min(search.trials * search.seconds_a_trial, search.max_seconds) if search else 0
+    measured = is_measured(settings.compression)
     return Estimate(
         layers=layers,
         skipped=[item.layer.name for item in plan.skipped],
         parameters=_size(plan.original, plan.parameters),
         bytes=_size(sum(layer.original_bytes for layer in layers), sum(layer.compressed_bytes for layer in layers)),
-        seconds=round(
-            START_SECONDS + _fit_seconds(settings, plan) + _tune_seconds(settings, plan, checkpoint, dataset)
-        ),
+        seconds=round(START_SECONDS + (_measuring_seconds(plan) if measured else 0) + trials + once),
         memory_bytes=_memory(plan, checkpoint, dataset),
-        rough=["seconds", "memory_bytes"],
+        rough=[*(("layers", "parameters", "bytes") if search or measured else ()), "seconds", "memory_bytes"],
+        search=search,
+        notes=[*((SEARCHED,) if search else ()), *((MEASURED,) if measured else ())],
     )
+
+
+def _search(settings: JobSettings, plans: Sequence[Plan], checkpoint: FileRecord, once: float) -> EstimatedSearch:
+    original = _parameters(checkpoint)
+    smallest, largest = (_size(original, original - plan.saved) for plan in (plans[0], plans[-1]))
+    return EstimatedSearch(
+        smallest=smallest,
+        largest=largest,
+        trials=most_trials(len(plans), settings.search.max_trials),
+        seconds_a_trial=round(once, 1),
+        max_seconds=60 * settings.search.max_minutes,
+    )
+
+
+def _measuring_seconds(plan: Plan) -> float:
+    return MEASURED_SIZES * QUICK_STEPS * sum(_decode_seconds(entry) for entry in plan.entries)
 
 
 def _layer(entry: PlanEntry, width: int) -> EstimatedLayer:

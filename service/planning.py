@@ -3,7 +3,7 @@
 from adtn.plan import Layer, Plan, predicted_parameters
 from jobs.catalogue import ARCHITECTURES, DATASETS
 from jobs.files import FileRecord
-from jobs.planning import fault, plan_of
+from jobs.planning import fault, is_searched, plan_of, plans_to_try
 from jobs.problems import ProblemError
 from jobs.records import is_file_id
 from jobs.schemas.files import FileLayer
@@ -11,10 +11,11 @@ from jobs.schemas.settings import CompressionSettings, JobSettings
 
 
 def check_names(settings: JobSettings) -> None:
-    """Refuse an architecture or a data set that is not known.
+    """Refuse an architecture or a data set that is not known, or that is missing where it is needed.
 
     Raises:
-        ProblemError: unknown_architecture, unknown_dataset, or validation_failed for data without an architecture.
+        ProblemError: unknown_architecture, unknown_dataset, or validation_failed for data without an architecture and
+            for an accuracy that there are no data to measure.
     """
     architecture, dataset = settings.architecture, settings.dataset
     if architecture is not None and architecture not in ARCHITECTURES:
@@ -31,15 +32,21 @@ def check_names(settings: JobSettings) -> None:
     if dataset is not None and architecture is None:
         detail = "a data set can be used only with an architecture, since the checkpoint holds weights alone"
         raise fault("validation_failed", "/dataset", detail)
+    if dataset is None and is_searched(settings.compression):
+        detail = "max_accuracy_drop needs a data set (and an architecture), on which the accuracy is measured"
+        raise fault("validation_failed", "/compression/target/max_accuracy_drop", detail)
 
 
-def plan_for(settings: CompressionSettings, checkpoint: FileRecord) -> Plan:
-    """The plan that the worker will make.
+def plans_for(settings: CompressionSettings, checkpoint: FileRecord) -> list[Plan]:
+    """The plan that the worker will make, as far as it follows from shapes; several where it has to search for one.
 
     Raises:
         ProblemError: See `jobs.planning.plan_of`.
     """
-    return plan_of(settings, [Layer.from_json(layer) for layer in checkpoint.layers or []])
+    layers = [Layer.from_json(layer) for layer in checkpoint.layers or []]
+    if is_searched(settings):
+        return plans_to_try(settings, layers)
+    return [plan_of(settings, layers)]
 
 
 def layer_views(checkpoint: FileRecord) -> list[FileLayer]:

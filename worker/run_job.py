@@ -13,7 +13,7 @@ from jobs.leases import ArtifactRow, Lease, LeaseLost, Progress
 from jobs.problems import ProblemError
 from jobs.publishing import try_publish_job
 from worker.lease_keeper import Cancelled, LeaseKeeper, Lost, ShuttingDown
-from worker.pipeline.progress import Kind, ProgressReporter
+from worker.pipeline.progress import Kind, ProgressReporter, shares_of
 from worker.pipeline.run import Outcome, run_pipeline
 from worker.resources import Resources
 
@@ -54,12 +54,13 @@ def attempt(lease: Lease, keeper: LeaseKeeper, folder: Path, resources: Resource
         LeaseLost: The same, found while writing.
     """
     try:
-        outcome = run_pipeline(
-            records.load_for_worker(resources.db, lease.job_id),
-            resources.store,
-            folder,
-            ProgressReporter(lambda progress, kind: publish(resources, lease, progress, kind), keeper.check),
+        job = records.load_for_worker(resources.db, lease.job_id)
+        progress = ProgressReporter(
+            lambda progress, kind: publish(resources, lease, progress, kind),
+            keeper.check,
+            shares=shares_of(job.settings.compression),
         )
+        outcome = run_pipeline(job, resources.store, folder, progress)
         keeper.check()
         finish(resources, lease, outcome)
     except Cancelled:

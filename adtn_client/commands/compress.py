@@ -19,8 +19,14 @@ def compress(  # noqa: PLR0913 - each is an option of the command line
     data: Annotated[str | None, typer.Option(help="A data set: a file, the id of one, or a name.")] = None,
     layers: Annotated[str | None, typer.Option(help='Names or globs with commas between them, or "auto".')] = None,
     target: Annotated[
-        str | None, typer.Option(help="parameters=N or ratio=X, of the encoded layers together; N alone is parameters.")
+        str | None,
+        typer.Option(
+            help="parameters=N or ratio=X, of the encoded layers together; N alone is parameters. "
+            "max_accuracy_drop=P: the smallest model within P percentage points."
+        ),
     ] = None,
+    max_trials: Annotated[int | None, typer.Option(help="Most sizes tried for max_accuracy_drop.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="Most minutes for these trials.")] = None,
     depth: Annotated[str | None, typer.Option(help='TN layers of each structure, or "auto".')] = None,
     gate_sites: Annotated[str | None, typer.Option(help='Sites that a gate acts on, or "auto".')] = None,
     activation: Annotated[
@@ -68,6 +74,7 @@ def compress(  # noqa: PLR0913 - each is an option of the command line
                 "gate_learning_rate": job_settings.number_or_auto("--gate-lr", gate_lr),
                 "batch_size": batch_size,
             },
+            "search": {"max_trials": max_trials, "max_minutes": max_minutes},
             "exports": job_settings.layers(exports),
             "seed": seed,
             "name": name,

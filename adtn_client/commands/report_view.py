@@ -11,6 +11,8 @@ def show_report(report: Report) -> None:
     show_layers(report.parameters.layers)
     for name, text in summary(report):
         output.result(f"{name:<25}{text}")
+    for warned in report.warnings:
+        output.result(f"{'warning':<25}{warned.detail}")
 
 
 def show_layers(layers: list[ReportedLayer]) -> None:

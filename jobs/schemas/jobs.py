@@ -82,8 +82,18 @@ class EstimatedSize(BaseModel):
     ratio: float
 
 
+class EstimatedSearch(BaseModel):
+    """The sizes among which a search for an accuracy finds the smallest that keeps it."""
+
+    smallest: EstimatedSize = Field(description="Of the whole model, as in the report's trials.")
+    largest: EstimatedSize
+    trials: int = Field(description="At most; each goes half of the way that remains.")
+    seconds_a_trial: float
+    max_seconds: float = Field(description="The cap on all trials together.")
+
+
 class Estimate(BaseModel):
-    """What a job would come to. Sizes are exact; seconds and memory are rough."""
+    """What a job would come to. Sizes are exact where `rough` does not name them; seconds and memory are rough."""
 
     object: Literal["estimate"] = "estimate"
     layers: list[EstimatedLayer]
@@ -93,3 +103,7 @@ class Estimate(BaseModel):
     seconds: float = Field(description="Rough, on two CPU cores; fine-tuning is counted where the data are known.")
     memory_bytes: int = Field(description="Rough peak of the worker.")
     rough: list[str] = Field(description="Which of these values are rough.")
+    search: EstimatedSearch | None = Field(
+        default=None, description="Where an accuracy is asked for: sizes above are then those of the largest trial."
+    )
+    notes: list[str] = Field(default=[], description="Why what cannot be known before the job is not.")

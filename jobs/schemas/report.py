@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class _Open(BaseModel):
@@ -17,6 +17,9 @@ class Accuracy(_Open):
     after_fit: float | None = None
     final: float | None = None
     samples: int | None = None
+    interval_95: dict[str, list[float]] | None = Field(
+        default=None, description="For each accuracy the ends of its 95 % confidence interval (Wilson)."
+    )
 
 
 class ReportedLayer(_Open):
@@ -46,12 +49,45 @@ class Parameters(Counts):
     layers: list[ReportedLayer]
 
 
+class Trial(_Open):
+    """A size that a search tried."""
+
+    parameters: int = Field(description="Of the whole model.")
+    ratio: float
+    encoded_parameters: int
+    heldout_accuracy: float
+    drop: float = Field(description="Percentage points below the original, on the same samples.")
+    seconds: float
+    kept: bool = Field(description="Whether the drop is within the target.")
+
+
+class Search(_Open):
+    """The search for the smallest model that keeps the accuracy, on training samples that were held out."""
+
+    max_accuracy_drop: float
+    baseline_heldout_accuracy: float
+    heldout_samples: int
+    trials: list[Trial]
+
+
+class Warned(_Open):
+    """What the reader should know before relying on the numbers."""
+
+    code: str
+    detail: str
+
+
 class Report(_Open):
     """What a job came to; every count is of numbers in the written file."""
 
     accuracy: Accuracy | None = None
     accuracy_unverified: bool = False
     parameters: Parameters
+    search: Search | None = None
+    sensitivity: dict[str, Any] | None = Field(
+        default=None, description="Loss of each layer encoded alone, at the sizes at which it was measured."
+    )
+    warnings: list[Warned] = []
     bytes: dict[str, Any]
     latency_ms: dict[str, Any] | None = None
     seconds: dict[str, float]

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Discriminator, Field, StringConstraints, Tag, field_validator, model_validator
 
 from jobs.schemas.common import Request
 
@@ -19,39 +19,66 @@ MetadataValue = Annotated[str, StringConstraints(max_length=512)]
 
 
 class StructureSettings(Request):
-    """The structure of each ADTN; "auto" leaves a value to the planner."""
+    """A brick-wall for each weight; "auto" leaves a value to the planner."""
 
     depth: Annotated[int, Field(ge=1, le=64)] | Auto = "auto"
     gate_sites: Annotated[int, Field(ge=2, le=8)] | Auto = "auto"
     activation: Activation = "relu"
 
 
+def _kind_of_structure(value: Any) -> str:
+    return "auto" if isinstance(value, str) else "structure"
+
+
+# Told apart by hand, so that a fault within a structure is not reported as a fault of "auto" too.
+StructureOrAuto = Annotated[
+    Annotated[StructureSettings, Tag("structure")] | Annotated[Auto, Tag("auto")], Discriminator(_kind_of_structure)
+]
+
+
 class TargetSettings(Request):
-    """The size to reach, of the encoded layers together: exactly one of the two."""
+    """What to reach: exactly one of the three."""
 
-    parameters: Annotated[int, Field(ge=1, le=10**12)] | None = None
-    ratio: Annotated[float, Field(gt=1, le=10**12)] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_what_comes_later(cls, values: Any) -> Any:
-        if isinstance(values, dict) and "max_accuracy_drop" in values:
-            raise ValueError("max_accuracy_drop is not supported yet; expected parameters or ratio")
-        return values
+    parameters: Annotated[int, Field(ge=1, le=10**12)] | None = Field(
+        default=None, description="Numbers of the encoded layers together, at most."
+    )
+    ratio: Annotated[float, Field(gt=1, le=10**12)] | None = Field(
+        default=None, description="Dense entries of the encoded layers / numbers stored for them, at least."
+    )
+    max_accuracy_drop: Annotated[float, Field(ge=0, le=100)] | None = Field(
+        default=None,
+        description="Percentage points of accuracy that may be lost on held-out training data: the smallest model that "
+        "keeps this is searched for. Needs a data set.",
+    )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if (self.parameters is None) == (self.ratio is None):
-            raise ValueError("expected exactly one of parameters and ratio")
+        if [self.parameters, self.ratio, self.max_accuracy_drop].count(None) != 2:
+            raise ValueError("expected exactly one of parameters, ratio and max_accuracy_drop")
         return self
 
 
 class CompressionSettings(Request):
     """Which layers are encoded, and how."""
 
-    layers: Annotated[list[LayerName], Field(min_length=1, max_length=1000)] | Auto = "auto"
-    structure: StructureSettings = Field(default_factory=StructureSettings)
+    layers: Annotated[list[LayerName], Field(min_length=1, max_length=1000)] | Auto = Field(
+        default="auto",
+        description='Names, keys or glob patterns; with "auto" and a target, a layer may stay dense, and then counts '
+        "towards the target.",
+    )
+    structure: StructureOrAuto = Field(
+        default="auto",
+        description='With "auto" and a target, the worker measures each layer at a few sizes and spends the numbers '
+        "where they matter.",
+    )
     target: TargetSettings | None = None
+
+
+class SearchSettings(Request):
+    """Caps of the search for `max_accuracy_drop`; other targets need none."""
+
+    max_trials: int = Field(default=8, ge=1, le=64, description="Sizes that are tried, each as a whole job does it.")
+    max_minutes: float = Field(default=30.0, gt=0, le=7 * 24 * 60, description="A trial that takes longer is dropped.")
 
 
 class FitSettings(Request):
@@ -95,6 +122,7 @@ class JobSettings(Request):
     compression: CompressionSettings = Field(default_factory=CompressionSettings)
     fit: FitSettings = Field(default_factory=FitSettings)
     fine_tune: FineTuneSettings = Field(default_factory=FineTuneSettings)
+    search: SearchSettings = Field(default_factory=SearchSettings)
     normalize: NormalizeSettings | None = None
     exports: list[Export] = Field(default=["adtn", "dense"], min_length=1, max_length=2)
     seed: int = Field(default=0, ge=0, le=2**32 - 1)

@@ -16,7 +16,7 @@ from service.errors import responses
 from service.estimates import estimate
 from service.forms import job_from_form
 from service.openapi import JOB_BODY, SETTINGS_BODY
-from service.planning import plan_for
+from service.planning import plans_for
 from service.polling import changed_job, job_response
 from service.resources import Resources, ResourcesDep
 from service.routes.parameters import After, IdempotencyKey, Limit
@@ -70,8 +70,8 @@ async def estimate_job(request: Request, resources: ResourcesDep, owner: OwnerDe
     """Predict sizes, time and memory of a job; starts nothing."""
     settings = read_settings(await request.body())
     checkpoint, dataset = await run_in_threadpool(inspected, resources, owner, settings)
-    plan = await run_in_threadpool(plan_for, settings.compression, checkpoint)
-    return estimate(settings, plan, checkpoint, dataset)
+    plans = await run_in_threadpool(plans_for, settings.compression, checkpoint)
+    return estimate(settings, plans, checkpoint, dataset)
 
 
 @router.get("", responses=responses())

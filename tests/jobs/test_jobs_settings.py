@@ -52,7 +52,7 @@ def test_only_an_address_of_this_machine_needs_no_keys(host: str, require_keys: 
 
 def test_a_job_needs_nothing_but_a_checkpoint() -> None:
     settings = JobSettings(checkpoint=FILE)
-    assert settings.compression.layers == "auto"
+    assert (settings.compression.layers, settings.compression.structure) == ("auto", "auto")
     assert settings.fine_tune.gate_learning_rate == "auto"
     assert settings.exports == ["adtn", "dense"]
 
@@ -64,6 +64,7 @@ def test_settings_survive_being_stored() -> None:
             "architecture": "lenet5",
             "dataset": "digits",
             "compression": {"layers": ["fc*"], "structure": {"depth": 3}, "target": {"ratio": 5.5}},
+            "search": {"max_trials": 3},
             "normalize": {"mean": [0.1], "std": [0.3]},
             "exports": ["dense"],
         }
@@ -103,7 +104,12 @@ def test_settings_survive_being_stored() -> None:
         {"compression": {"target": {}}},
         {"compression": {"target": {"parameters": 5, "ratio": 2.0}}},
         {"compression": {"target": {"ratio": 1}}},
-        {"compression": {"target": {"max_accuracy_drop": 1.0}}},
+        {"compression": {"target": {"max_accuracy_drop": 100.5}}},
+        {"compression": {"target": {"max_accuracy_drop": 1.0, "parameters": 5}}},
+        {"compression": {"structure": "brick-wall"}},
+        {"search": {"max_trials": 65}},
+        {"search": {"max_minutes": 0}},
+        {"search": {"trials": 3}},
         {"normalize": {"mean": [0.1], "std": [0.0]}},
         {"normalize": {"mean": [0.1], "std": [0.1, 0.2]}},
     ],

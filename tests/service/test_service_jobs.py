@@ -128,8 +128,33 @@ def test_a_form_needs_a_checkpoint_and_nothing_unknown(server: Server, api: http
         (
             {"compression": {"target": {"max_accuracy_drop": 1}}},
             "validation_failed",
+            "/compression/target/max_accuracy_drop",
+            "needs a data set",
+        ),
+        (
+            {"compression": {"target": {"max_accuracy_drop": 1, "ratio": 5}}},
+            "validation_failed",
             "/compression/target",
-            "not supported yet",
+            "exactly one of parameters, ratio and max_accuracy_drop",
+        ),
+        (
+            {"compression": {"target": {"max_accuracy_drop": -1}}},
+            "validation_failed",
+            "/compression/target/max_accuracy_drop",
+            "greater than or equal to 0",
+        ),
+        ({"search": {"max_trials": 0}}, "validation_failed", "/search/max_trials", "greater than or equal to 1"),
+        ({"search": {"max_hours": 1}}, "validation_failed", "/search/max_hours", "not permitted"),
+        ({"compression": {"structure": "deep"}}, "validation_failed", "/compression/structure", "'auto'"),
+        (
+            {
+                "architecture": "lenet5",
+                "dataset": "digits",
+                "compression": {"layers": ["conv9"], "target": {"max_accuracy_drop": 1}},
+            },
+            "layer_not_found",
+            "/compression/layers",
+            "'conv9' matches no layer",
         ),
         ({"colour": "red"}, "validation_failed", "/colour", "not permitted"),
         ({"seed": "7"}, "validation_failed", "/seed", "integer"),
@@ -341,8 +366,44 @@ def test_an_estimate_says_what_the_plan_comes_to_and_starts_nothing(checkpoint: 
     assert estimate["parameters"]["compressed"] == sum(layer["compressed"] for layer in estimate["layers"]) <= 1300
     assert estimate["bytes"]["original"] == 4 * 60480
     assert estimate["seconds"] > 0
-    assert estimate["rough"] == ["seconds", "memory_bytes"]
+    assert estimate["rough"] == ["layers", "parameters", "bytes", "seconds", "memory_bytes"]
+    assert "measures" in estimate["notes"][0]
     assert api.get("/v1/jobs", params={"limit": 1}).json()["data"] == before
+
+
+def test_an_estimate_of_structures_that_the_user_chose_has_exact_sizes(checkpoint: str, api: httpx.Client) -> None:
+    chosen = {"layers": ["fc1", "fc2"], "structure": {"depth": 3}, "target": {"ratio": 20}}
+    estimate = api.post("/v1/jobs/estimate", json={"checkpoint": checkpoint, "compression": chosen}).json()
+    assert (estimate["rough"], estimate["notes"], estimate["search"]) == (["seconds", "memory_bytes"], [], None)
+    assert estimate["parameters"]["ratio"] >= 20
+
+
+def test_an_estimate_for_an_accuracy_gives_the_sizes_that_will_be_tried(checkpoint: str, api: httpx.Client) -> None:
+    def estimate(**search: float) -> dict[str, Any]:
+        settings = {
+            "checkpoint": checkpoint,
+            "architecture": "lenet5",
+            "dataset": "digits",
+            "compression": {"target": {"max_accuracy_drop": 1}},
+            "search": search,
+        }
+        answer = api.post("/v1/jobs/estimate", json=settings)
+        assert answer.status_code == 200, answer.text
+        body: dict[str, Any] = answer.json()
+        return body
+
+    found = estimate(max_trials=4)
+    search = found["search"]
+    assert search["trials"] == 4
+    assert search["max_seconds"] == 1800
+    assert (
+        0 < search["smallest"]["compressed"] < search["largest"]["compressed"] < search["largest"]["original"] == 61706
+    )
+    assert "not known before the job" in found["notes"][0]
+    assert {"layers", "parameters", "bytes"} <= set(found["rough"])
+    assert found["seconds"] > 4 * search["seconds_a_trial"]
+    assert estimate(max_trials=1)["seconds"] < found["seconds"]
+    assert estimate(max_trials=4, max_minutes=1e-3)["seconds"] < found["seconds"]
 
 
 def test_an_estimate_grows_with_the_work(checkpoint: str, api: httpx.Client) -> None:

@@ -1,7 +1,7 @@
 """A database and a store in a folder of the test's own, and a job in them that is ready to run."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,7 +34,7 @@ def db(resources: Resources) -> Database:
 
 
 @pytest.fixture
-def checkpoint_id(resources: Resources, tmp_path: Path) -> str:
+def checkpoint_id(resources: Resources, tmp_path: Path, add_checkpoint: Callable[[Resources, Path], str]) -> str:
     """A checkpoint of the digits' LeNet-5, uploaded and inspected."""
     torch.manual_seed(0)
     path = tmp_path / "lenet.safetensors"
@@ -42,7 +42,13 @@ def checkpoint_id(resources: Resources, tmp_path: Path) -> str:
     return add_checkpoint(resources, path)
 
 
-def add_checkpoint(resources: Resources, path: Path) -> str:
+@pytest.fixture(scope="session")
+def add_checkpoint() -> Callable[[Resources, Path], str]:
+    """Uploads a checkpoint and has it inspected."""
+    return _add_checkpoint
+
+
+def _add_checkpoint(resources: Resources, path: Path) -> str:
     file_id = new_id("file")
     resources.store.put_file(f"files/{file_id}/upload", path)
     with resources.db.begin() as session:

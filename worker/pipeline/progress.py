@@ -1,10 +1,12 @@
 """How far a job is: stages with their share of the whole, an estimate of what remains, and the place to stop."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from jobs.leases import Progress
+from jobs.planning import is_measured, is_searched
+from jobs.schemas.settings import CompressionSettings
 from jobs.states import Stage
 
 # The share of a job's time that a stage usually takes; only the progress bar and the estimate of the end depend on it.
@@ -18,7 +20,25 @@ SHARES: dict[Stage, float] = {
     "verify": 0.12,
 }
 
+# The stage `plan` where it measures the layers, and where it tries sizes besides, next to the shares above.
+MEASURING_SHARE = 0.2
+SEARCHING_SHARE = 4.0
+
 Kind = Literal["stage", "step"]
+
+
+def shares_of(settings: CompressionSettings) -> dict[Stage, float]:
+    """The share of each stage in a job with these settings; together they are 1."""
+    plan = SHARES["plan"]
+    plan += MEASURING_SHARE if is_measured(settings) else 0
+    plan += SEARCHING_SHARE if is_searched(settings) else 0
+    shares = {**SHARES, "plan": plan}
+    return {stage: share / sum(shares.values()) for stage, share in shares.items()}
+
+
+def within(on_step: Callable[[float, str], None], start: float, stop: float) -> Callable[[float, str], None]:
+    """Where a stage has parts: what the part from `start` to `stop` of it calls with its own share done."""
+    return lambda done, message: on_step(start + (stop - start) * done, message)
 
 
 class ProgressReporter:
@@ -27,14 +47,21 @@ class ProgressReporter:
     Args:
         publish: Receives each progress that is worth writing and whether a new stage began with it.
         check: Called at every step; raises when the job should not go on.
+        shares: Of the stages in the whole.
         interval_s: Least time between two progresses of one stage.
     """
 
     def __init__(
-        self, publish: Callable[[Progress, Kind], None], check: Callable[[], None], *, interval_s: float = 0.5
+        self,
+        publish: Callable[[Progress, Kind], None],
+        check: Callable[[], None],
+        *,
+        shares: Mapping[Stage, float] = SHARES,
+        interval_s: float = 0.5,
     ) -> None:
         self._publish = publish
         self._check = check
+        self._shares = shares
         self._interval_s = interval_s
         self._started = time.monotonic()
         self._last = 0.0
@@ -53,9 +80,9 @@ class ProgressReporter:
             self._send(fraction, message, "step")
 
     def _send(self, stage_fraction: float, message: str, kind: Kind) -> None:
-        stages = list(SHARES)
-        before = sum(SHARES[stage] for stage in stages[: stages.index(self._stage)])
-        fraction = before + SHARES[self._stage] * stage_fraction
+        stages = list(self._shares)
+        before = sum(self._shares[stage] for stage in stages[: stages.index(self._stage)])
+        fraction = before + self._shares[self._stage] * stage_fraction
         elapsed = time.monotonic() - self._started
         self._last = time.monotonic()
         self._publish(

@@ -12,7 +12,10 @@ import adtn
 from adtn.module import ADTN
 from adtn.plan import Plan, PlanEntry
 from jobs.records import JobRecord
+from worker.confidence import wilson_interval
+from worker.pipeline.caveats import caveats
 from worker.pipeline.export import Artifact
+from worker.pipeline.sensitivity import Sensitivity
 
 
 @dataclass
@@ -26,6 +29,8 @@ class Measurements:
         samples: How many inputs the test split has.
         latency_ms: Milliseconds a forward pass, and of one decoding; None without a model.
         seconds: Seconds by stage.
+        sensitivity: What the plan rests on, if layers were measured.
+        search: The trials, if there were any.
     """
 
     baseline: float | None = None
@@ -34,6 +39,8 @@ class Measurements:
     samples: int | None = None
     latency_ms: dict[str, float | int] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    sensitivity: Sensitivity | None = None
+    search: dict[str, object] | None = None
 
 
 def build_report(
@@ -78,6 +85,9 @@ def build_report(
             "checkpoint": job.checkpoint.bytes,
             "artifacts": {artifact.name: artifact.bytes for artifact in artifacts},
         },
+        "search": measured.search,
+        "sensitivity": sensitivity_section(measured.sensitivity, plan),
+        "warnings": warnings_section(job, artifacts, measured),
         "latency_ms": measured.latency_ms,
         "seconds": {stage: round(seconds, 3) for stage, seconds in measured.seconds.items()},
         "settings": settings,
@@ -97,7 +107,48 @@ def accuracy_section(measured: Measurements) -> dict[str, object] | None:
         "after_fit": measured.after_fit,
         "final": measured.final,
         "samples": measured.samples,
+        "interval_95": intervals(measured),
     }
+
+
+def intervals(measured: Measurements) -> dict[str, list[float]]:
+    """Between which accuracies each one lies with 95 % confidence, for the number of samples."""
+    assert measured.samples is not None
+    accuracies = {"baseline": measured.baseline, "after_fit": measured.after_fit, "final": measured.final}
+    return {
+        name: [round(end, 6) for end in wilson_interval(accuracy, measured.samples)]
+        for name, accuracy in accuracies.items()
+        if accuracy is not None
+    }
+
+
+def sensitivity_section(sensitivity: Sensitivity | None, plan: Plan) -> dict[str, object] | None:
+    """The report's `sensitivity`, or None where nothing was measured."""
+    if sensitivity is None:
+        return None
+    layers = [entry.layer for entry in plan.entries] + [skipped.layer for skipped in plan.skipped]
+    return {
+        "metric": sensitivity.metric,
+        "samples": sensitivity.samples,
+        "layers": [
+            {
+                "name": layer.name,
+                "sizes": [{"parameters": size, "loss": round(loss, 6)} for size, loss in sensitivity.points[layer.key]],
+            }
+            for layer in layers
+            if layer.key in sensitivity.points
+        ],
+    }
+
+
+def warnings_section(job: JobRecord, artifacts: Sequence[Artifact], measured: Measurements) -> list[dict[str, str]]:
+    """The report's `warnings`."""
+    accuracies = None
+    if measured.baseline is not None and measured.final is not None:
+        accuracies = measured.baseline, measured.final
+    return caveats(
+        accuracies, measured.samples or 0, artifacts, job.checkpoint.bytes, job.settings.compression, measured.search
+    )
 
 
 def layer_row(entry: PlanEntry, fitted: ADTN) -> dict[str, object]:

@@ -9,18 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 import adtn
-from adtn.moments import MAX_SAMPLES
-from jobs.planning import plan_of
 from jobs.records import JobRecord
 from jobs.store import Store
 from worker import architectures
-from worker.evaluation import latency_ms, top1
+from worker.evaluation import latency_ms
+from worker.pipeline.attempt import Attempt
+from worker.pipeline.choose import choose
 from worker.pipeline.evaluate import accuracy_of_state, dense_state, restore_dtypes
 from worker.pipeline.export import Artifact, export
 from worker.pipeline.fit import fit
 from worker.pipeline.inspect import Inputs, inspect
+from worker.pipeline.options import fine_tune_options, fit_options
+from worker.pipeline.pareto import pareto_svg
 from worker.pipeline.progress import ProgressReporter
 from worker.pipeline.report import Measurements, build_report
 from worker.pipeline.verify import verify
@@ -58,22 +61,23 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
     # Copied only where it will teach: fits of weights alone then hold them once.
     teaches = inputs.dataset is not None and job.settings.fine_tune.distill
     teacher = copy.deepcopy(inputs.model) if teaches else None
-    measured.baseline = test_accuracy(inputs, progress, "evaluating the checkpoint")
+    attempt = Attempt(job, inputs, store, folder, progress)
 
     progress.stage("plan", "choosing structures")
-    plan = plan_of(job.settings.compression, inputs.layers)
+    with timed(measured, "plan"):
+        chosen = choose(attempt, teacher)
+        plan, measured.sensitivity, measured.search = chosen.plan, chosen.sensitivity, chosen.search
 
     progress.stage("fit", f"fitting {len(plan.entries)} weights")
     with timed(measured, "fit"):
-        weights = {key: tensor.detach() for key, tensor in inputs.model.state_dict().items()}
-        moments = moments_of(inputs, plan, job.settings.seed)
-        options = adtn.FitOptions(job.settings.fit.steps, job.settings.fit.learning_rate, job.settings.seed)
-        fitted = fit(plan, weights, moments, options, store, folder, progress.step)
+        options = fit_options(job.settings)
+        fitted = fit(plan, attempt.weights, chosen.moments, options, store, folder, progress.step)
         for key, found in fitted.items():
-            adtn.encode(inputs.model, key, found, moments[key].mean if key in moments else None)
-    measured.after_fit = test_accuracy(inputs, progress, "evaluating the fit")
+            adtn.encode(inputs.model, key, found, chosen.moments[key].mean if key in chosen.moments else None)
 
+    after_fit = None
     if inputs.dataset is not None:
+        after_fit = {key: tensor.clone() for key, tensor in dense_state(inputs.model, inputs.state).items()}
         progress.stage("fine_tune", "fine-tuning")
         with timed(measured, "fine_tune"):
             fine_tune(job, inputs, teacher, progress)
@@ -82,15 +86,8 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
     with timed(measured, "evaluate"):
         restore_dtypes(inputs.model, inputs.state)
         compressed = dense_state(inputs.model, inputs.state)
-        if inputs.architecture is not None and inputs.dataset is not None:
-            measured.samples = len(inputs.dataset.test_y)
-            measured.final = accuracy_of_state(
-                inputs.architecture.name,
-                compressed,
-                inputs.dataset,
-                device,
-                lambda done: progress.step(done, "evaluating the compressed model"),
-            )
+        if after_fit is not None:
+            measure_accuracy(measured, attempt, after_fit, compressed, device)
             measured.latency_ms = latencies(inputs, fitted)
 
     progress.stage("export", "writing the artifacts")
@@ -102,47 +99,45 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
     question = question_of(job, inputs, artifacts, device)
     report["verified"] = verify(question, measured.final, lambda: progress.step(0.5, "verifying"))
     artifacts += write_json(folder, "report.json", report), write_json(folder, "recipe.json", report["settings"])
+    if measured.search is not None:
+        artifacts.append(write_plot(folder, measured.search))
     return Outcome(report, artifacts)
-
-
-def moments_of(inputs: Inputs, plan: adtn.Plan, seed: int) -> dict[str, adtn.InputMoments]:
-    """Moments of the inputs of the planned layers on a part of the training data, where there are data."""
-    if inputs.dataset is None:
-        return {}
-    order = torch.randperm(len(inputs.dataset.train_x), generator=torch.Generator().manual_seed(seed))
-    return adtn.input_moments(
-        inputs.model, inputs.dataset.train_x[order[:MAX_SAMPLES]], [entry.layer.key for entry in plan.entries]
-    )
 
 
 def fine_tune(job: JobRecord, inputs: Inputs, teacher: torch.nn.Module | None, progress: ProgressReporter) -> None:
     """Fine-tune the encoded model on the training split."""
     assert inputs.dataset is not None
-    settings = job.settings.fine_tune
     adtn.fine_tune(
         inputs.model,
         inputs.dataset.train_x,
         inputs.dataset.train_y,
-        adtn.FineTuneOptions(
-            epochs=settings.epochs,
-            learning_rate=settings.learning_rate,
-            gate_learning_rate=None if settings.gate_learning_rate == "auto" else settings.gate_learning_rate,
-            batch_size=settings.batch_size,
-            schedule=settings.schedule,
-            distill=settings.distill,
-            temperature=settings.temperature,
-            seed=job.settings.seed,
-        ),
+        fine_tune_options(job.settings),
         teacher=teacher,
         on_step=lambda step, steps, loss: progress.step(step / steps, f"fine-tuning, loss {loss:.4f}"),
     )
 
 
-def test_accuracy(inputs: Inputs, progress: ProgressReporter, message: str) -> float | None:
-    """Accuracy of the model as it is, where there are data."""
-    if inputs.dataset is None:
-        return None
-    return top1(inputs.model, inputs.dataset.test_x, inputs.dataset.test_y, lambda done: progress.step(done, message))
+def measure_accuracy(
+    measured: Measurements,
+    attempt: Attempt,
+    after_fit: dict[str, Tensor],
+    compressed: dict[str, Tensor],
+    device: torch.device,
+) -> None:
+    """Measure the original, the fitted and the compressed model on the test split: nothing has looked at it so far."""
+    architecture, dataset = attempt.inputs.architecture, attempt.inputs.dataset
+    assert architecture is not None
+    assert dataset is not None
+    states = {"original": attempt.inputs.state, "fitted": after_fit, "compressed": compressed}
+    found = []
+    for number, (name, state) in enumerate(states.items()):
+
+        def say(done: float, number: int = number, name: str = name) -> None:
+            attempt.progress.step((number + done) / len(states), f"evaluating the {name} model")
+
+        found.append(accuracy_of_state(architecture.name, state, dataset, device, say))
+    measured.samples = len(dataset.test_y)
+    measured.baseline, measured.after_fit, measured.final = found
 
 
 def latencies(inputs: Inputs, fitted: dict[str, adtn.ADTN]) -> dict[str, float | int]:
@@ -183,6 +178,13 @@ def write_json(folder: Path, name: str, value: object) -> Artifact:
     path = folder / name
     path.write_text(json.dumps(value, indent=2, sort_keys=False) + "\n")
     return Artifact(name, name.removesuffix(".json"), path)
+
+
+def write_plot(folder: Path, search: dict[str, object]) -> Artifact:
+    """Write the plot of a search's trials."""
+    path = folder / "pareto.svg"
+    path.write_text(pareto_svg(search))
+    return Artifact(path.name, "plot", path)
 
 
 @contextmanager

@@ -1,0 +1,69 @@
+"""A job asks for an accuracy and gets the smallest model that was found to keep it."""
+
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import httpx
+import pytest
+from safetensors.torch import load as load_bytes
+from support.api import artifact, create, succeeded, upload
+from support.digits import DigitsLeNet, accuracy
+
+from worker.datasets import Dataset
+
+pytestmark = [pytest.mark.e2e, pytest.mark.redis]
+
+DROP = 4.0
+
+
+@pytest.fixture(scope="module")
+def job(stack: Any, checkpoint: Path) -> dict[str, Any]:
+    with stack.client() as api:
+        settings = {
+            "checkpoint": upload(api, checkpoint)["id"],
+            "architecture": "lenet5",
+            "dataset": "digits",
+            "compression": {"target": {"max_accuracy_drop": DROP}},
+            "fit": {"steps": 60},
+            "fine_tune": {"epochs": 4, "batch_size": 64},
+            "search": {"max_trials": 3, "max_minutes": 2},
+        }
+        return succeeded(api, create(api, **settings)["id"])
+
+
+def test_the_smallest_trial_that_keeps_the_accuracy_is_the_model(job: dict[str, Any]) -> None:
+    report, search = job["report"], job["report"]["search"]
+    kept = [trial for trial in search["trials"] if trial["kept"]]
+    assert 1 <= len(search["trials"]) <= 3
+    assert all(trial["kept"] == (trial["drop"] <= DROP) for trial in search["trials"])
+    assert report["parameters"]["compressed"] == min(trial["parameters"] for trial in kept)
+    assert report["parameters"]["compressed"] < report["parameters"]["original"]
+
+
+def test_the_accuracy_is_kept_on_samples_that_the_search_never_saw(job: dict[str, Any]) -> None:
+    found = job["report"]["accuracy"]
+    # Noise of 360 test and 287 held-out samples on top.
+    assert 100 * (found["baseline"] - found["final"]) <= DROP + 3
+
+
+def test_the_download_has_the_reported_accuracy(api: httpx.Client, job: dict[str, Any], digits: Dataset) -> None:
+    model = DigitsLeNet().eval()
+    model.load_state_dict(load_bytes(artifact(api, job["id"], "model.dense.safetensors")))
+    assert accuracy(model, digits.test_x, digits.test_y) == job["report"]["accuracy"]["final"]
+
+
+def test_the_plot_has_every_trial(api: httpx.Client, job: dict[str, Any]) -> None:
+    answer = api.get(f"/v1/jobs/{job['id']}/artifacts/pareto.svg")
+    assert answer.headers["content-type"] == "image/svg+xml"
+    root = ElementTree.fromstring(answer.content)
+    circles = root.findall("{http://www.w3.org/2000/svg}circle")
+    assert len(circles) == len(job["report"]["search"]["trials"])
+
+
+def test_trials_are_told_as_they_happen(api: httpx.Client, job: dict[str, Any]) -> None:
+    events = api.get(f"/v1/jobs/{job['id']}/events", params={"limit": 100}).json()["data"]
+    told = [event["data"] for event in events if event["type"] == "job.progress" and event["data"]["stage"] == "plan"]
+    assert any(event["message"].startswith("trial 1 of at most 3") for event in told)
+    stages = [event["data"]["stage"] for event in events if event["type"] == "job.stage"]
+    assert stages == ["inspect", "plan", "fit", "fine_tune", "evaluate", "export", "verify"]

@@ -1,0 +1,93 @@
+"""From settings to plans: the sizes that a search tries, and what a plan rests on."""
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from adtn.curve import measured
+from adtn.plan import Layer, Plan
+from adtn.structure import Sum
+from jobs.planning import SIZE_STEP, is_measured, is_searched, most_trials, plan_of, plans_to_try
+from jobs.problems import ProblemError
+from jobs.schemas.settings import CompressionSettings
+
+LENET = (
+    Layer("conv1", "conv1.weight", "conv2d", (6, 1, 5, 5)),
+    Layer("conv2", "conv2.weight", "conv2d", (16, 6, 5, 5)),
+    Layer("fc1", "fc1.weight", "linear", (120, 400)),
+    Layer("fc2", "fc2.weight", "linear", (84, 120)),
+    Layer("fc3", "fc3.weight", "linear", (10, 84)),
+)
+DROP = {"target": {"max_accuracy_drop": 1.0}}
+
+
+def settings(**values: Any) -> CompressionSettings:
+    return CompressionSettings.model_validate(values)
+
+
+@pytest.mark.parametrize("structure", ["auto", {}, {"gate_sites": 3}, {"depth": 1}], ids=str)
+@pytest.mark.parametrize("layers", ["auto", ["fc1", "fc2"]], ids=str)
+def test_sizes_to_try_go_from_the_smallest_model_upwards(layers: Any, structure: Any) -> None:
+    plans = plans_to_try(settings(layers=layers, structure=structure, **DROP), LENET)
+    assert len(plans) > 1
+    assert all(smaller.saved > larger.saved for smaller, larger in pairwise(plans))
+    assert all(0 < plan.parameters < plan.original for plan in plans)
+
+
+def test_sizes_to_try_leave_no_wide_gap() -> None:
+    total = sum(layer.entries for layer in LENET)
+    sizes = [total - plan.saved for plan in plans_to_try(settings(layers=["fc1", "fc2"], **DROP), LENET)]
+    encoded = [size - (total - 58_080) for size in sizes]
+    # A step up a ladder may be larger than the step of the budgets, but not by much.
+    assert all(larger / smaller < 2 * SIZE_STEP for smaller, larger in pairwise(encoded))
+
+
+def test_a_structure_that_leaves_no_choice_gives_one_size() -> None:
+    assert len(plans_to_try(settings(layers=["fc1"], structure={"depth": 2, "gate_sites": 2}, **DROP), LENET)) == 1
+
+
+def test_a_plan_for_an_accuracy_is_refused_like_any_other() -> None:
+    for wrong, code in ((["fc9"], "layer_not_found"), (["tiny"], "layer_not_eligible")):
+        layers = (*LENET, Layer("tiny", "tiny.weight", "linear", (1, 3), False, "too small"))
+        with pytest.raises(ProblemError) as raised:
+            plan_of(settings(layers=wrong, **DROP), layers)
+        assert raised.value.code == code
+
+
+def test_measurements_decide_where_the_numbers_go() -> None:
+    wish = settings(layers=["fc1", "fc2"], target={"parameters": 2000})
+    matters, not_so = measured([(100, 5.0), (1500, 0.1)], 10_080), measured([(100, 0.01)], 48_000)
+
+    def size(plan: Plan, name: str) -> int:
+        return next(entry.parameters for entry in plan.entries if entry.layer.name == name)
+
+    even = plan_of(wish, LENET)
+    informed = plan_of(wish, LENET, {"fc1.weight": not_so, "fc2.weight": matters})
+    assert size(informed, "fc2") > size(even, "fc2")
+    assert informed.parameters <= 2000
+
+
+def test_structures_of_every_kind_can_be_chosen() -> None:
+    plans = plans_to_try(settings(layers=["fc1"], **DROP), LENET)
+    structures = [plan.entries[0].structure for plan in plans]
+    assert any(isinstance(structure, Sum) for structure in structures)
+    assert {structure.size for structure in structures} == {48_000, 65_536}
+
+
+@pytest.mark.parametrize(
+    ("values", "measures", "searches"),
+    [
+        ({}, False, False),
+        ({"target": {"ratio": 5.0}}, True, False),
+        ({"structure": {}, "target": {"ratio": 5.0}}, False, False),
+        (DROP, True, True),
+        ({"structure": {"depth": 1}, **DROP}, False, True),
+    ],
+)
+def test_what_is_measured_and_what_is_searched(values: dict[str, Any], measures: bool, searches: bool) -> None:
+    assert (is_measured(settings(**values)), is_searched(settings(**values))) == (measures, searches)
+
+
+def test_a_bisection_takes_no_more_trials_than_its_cap() -> None:
+    assert [most_trials(plans, 8) for plans in (1, 2, 3, 4, 31, 32, 10**6)] == [1, 2, 2, 3, 5, 6, 8]

@@ -1,0 +1,220 @@
+"""Jobs that say what they want and leave the sizes to the planner."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from support.digits import DigitsLeNet
+
+from jobs import records
+from jobs.database import migrate
+from jobs.leases import Progress
+from jobs.problems import ProblemError
+from jobs.queue import make_app
+from jobs.records import JobRecord
+from jobs.schemas.report import Report
+from jobs.schemas.settings import JobSettings
+from jobs.settings import Settings
+from worker import datasets
+from worker.lease_keeper import Cancelled
+from worker.pipeline import fit as fit_module
+from worker.pipeline import run as run_module
+from worker.pipeline.progress import ProgressReporter, shares_of
+from worker.pipeline.run import Outcome, run_pipeline
+from worker.resources import Resources, open_resources
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="module")
+def resources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resources]:
+    settings = Settings(data_dir=tmp_path_factory.mktemp("data"))
+    migrate(settings.database_url)
+    opened = open_resources(make_app(settings), settings)
+    yield opened
+    opened.db.close()
+
+
+@pytest.fixture(scope="module")
+def checkpoint_id(
+    resources: Resources,
+    tmp_path_factory: pytest.TempPathFactory,
+    add_checkpoint: Callable[[Resources, Path], str],
+) -> str:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("checkpoint") / "lenet.safetensors"
+    save_file(DigitsLeNet().state_dict(), path)
+    return add_checkpoint(resources, path)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unverified() -> Iterator[None]:
+    """The fresh process of the last stage takes seconds, and plays no part in planning."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "verify", lambda *arguments: {"fresh_process": True})
+        yield
+
+
+@pytest.fixture(scope="module")
+def make_job(resources: Resources, checkpoint_id: str) -> Callable[..., JobRecord]:
+    def make(**settings: Any) -> JobRecord:
+        whole = {
+            "checkpoint": checkpoint_id,
+            "architecture": "lenet5",
+            "dataset": "digits",
+            "fit": {"steps": 5},
+            "fine_tune": {"epochs": 1, "batch_size": 128},
+            "search": {"max_trials": 3},
+        } | settings
+        with resources.db.begin() as session:
+            row = records.create(session, owner="local", settings=JobSettings.model_validate(whole), max_attempts=3)
+        return records.load_for_worker(resources.db, row.id)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def run(resources: Resources, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    def run_job(job: JobRecord, progress: ProgressReporter | None = None) -> Outcome:
+        folder = tmp_path_factory.mktemp("job")
+        quiet = ProgressReporter(lambda progress, kind: None, lambda: None)
+        return run_pipeline(job, resources.store, folder, progress or quiet)
+
+    return run_job
+
+
+@dataclass(frozen=True)
+class Searched:
+    job: JobRecord
+    outcome: Outcome
+    progress: list[Progress]
+
+
+def target(**wish: float) -> dict[str, Any]:
+    return {"target": wish}
+
+
+def test_a_size_is_met_with_what_the_layers_measure(make_job: Callable[..., JobRecord], run: Run) -> None:
+    report = run(make_job(compression=target(parameters=700))).report
+    assert report["parameters"]["encoded"]["compressed"] <= 700
+    assert report["search"] is None
+    measured = report["sensitivity"]
+    assert measured["metric"] == "kl_divergence"
+    assert measured["samples"] == 287
+    assert {layer["name"] for layer in measured["layers"]} == {"fc1", "fc2"}
+    assert {row["name"]: bool(row["reason"]) for row in report["parameters"]["skipped"]} == {
+        "conv1": True,
+        "conv2": True,
+        "fc3": True,
+    }
+
+
+def test_without_data_the_weights_are_measured(make_job: Callable[..., JobRecord], run: Run) -> None:
+    report = run(make_job(dataset=None, architecture=None, compression=target(ratio=20))).report
+    assert report["parameters"]["encoded"]["ratio"] >= 20
+    assert report["sensitivity"]["metric"] == "squared_relative_error"
+
+
+def test_a_structure_that_the_user_chose_is_not_measured(make_job: Callable[..., JobRecord], run: Run) -> None:
+    fixed = {"structure": {"depth": 1}, **target(parameters=700)}
+    report = run(make_job(compression=fixed)).report
+    assert report["sensitivity"] is None
+    assert {row["structure"]["depth"] for row in report["parameters"]["layers"]} == {1}
+
+
+@pytest.fixture(scope="module")
+def searched(make_job: Callable[..., JobRecord], run: Run) -> Searched:
+    """A search in which every size keeps the promise."""
+    job, sent = make_job(compression=target(max_accuracy_drop=100.0)), []
+    shares = shares_of(job.settings.compression)
+    progress = ProgressReporter(lambda p, kind: sent.append(p), lambda: None, shares=shares, interval_s=0)
+    return Searched(job, run(job, progress), sent)
+
+
+def test_the_smallest_model_that_keeps_the_accuracy_is_the_result(searched: Searched) -> None:
+    report = Report.model_validate(searched.outcome.report)
+    assert report.search is not None
+    assert report.search.heldout_samples == 287
+    assert 1 <= len(report.search.trials) <= 3
+    assert all(trial.kept for trial in report.search.trials)
+    smallest = min(report.search.trials, key=lambda trial: trial.parameters)
+    assert (report.parameters.compressed, report.parameters.ratio) == (smallest.parameters, smallest.ratio)
+    assert report.parameters.encoded.compressed == smallest.encoded_parameters
+    assert searched.outcome.artifacts[-1].name == "pareto.svg"
+    for trial in report.search.trials:
+        drop = 100 * (report.search.baseline_heldout_accuracy - trial.heldout_accuracy)
+        assert trial.drop == pytest.approx(drop, abs=1e-3)
+
+
+def test_intervals_and_warnings_are_in_the_report(searched: Searched) -> None:
+    report = searched.outcome.report
+    for name, (low, high) in report["accuracy"]["interval_95"].items():
+        assert low <= report["accuracy"][name] <= high
+    assert set(report["accuracy"]["interval_95"]) == {"baseline", "after_fit", "final"}
+    assert all(set(warning) == {"code", "detail"} for warning in report["warnings"])
+
+
+def test_no_model_that_keeps_the_accuracy_fails_with_the_best_found(
+    make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.pipeline.trials.Trials._compressed_accuracy", lambda self, plan: self.baseline - 0.2)
+    with pytest.raises(ProblemError, match=r"best of \d trials .* 20 points below") as raised:
+        run(make_job(compression=target(max_accuracy_drop=1)))
+    assert raised.value.code == "accuracy_not_kept"
+    assert raised.value.errors[0].pointer == "/compression/target/max_accuracy_drop"
+
+
+def test_a_search_ends_with_its_time(make_job: Callable[..., JobRecord], run: Run) -> None:
+    capped = {"max_trials": 3, "max_minutes": 1e-6}
+    with pytest.raises(ProblemError, match=r"no trial ended within 1e-06 minutes") as raised:
+        run(make_job(compression=target(max_accuracy_drop=1), search=capped))
+    assert raised.value.code == "accuracy_not_kept"
+
+
+def test_another_test_set_changes_nothing_but_the_accuracy(
+    searched: Searched, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = {artifact.kind: artifact.sha256 for artifact in searched.outcome.artifacts}
+    real = datasets.load("digits")
+    poison = replace(real, test_x=torch.full_like(real.test_x, torch.nan), test_y=0 * real.test_y)
+    monkeypatch.setattr(datasets, "load", lambda *arguments: poison)
+    poisoned, honest = run(searched.job), searched.outcome
+    for artifact in poisoned.artifacts:
+        if artifact.kind in {"adtn", "dense", "plot"}:
+            assert artifact.sha256 == digests[artifact.kind]
+    assert poisoned.report["parameters"] == honest.report["parameters"]
+    assert poisoned.report["sensitivity"] == honest.report["sensitivity"]
+    assert poisoned.report["accuracy"] != honest.report["accuracy"]
+
+
+def test_a_second_attempt_makes_no_fit_again(searched: Searched, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit_again(*arguments: object) -> None:
+        raise AssertionError("a fit was made again")
+
+    monkeypatch.setattr(fit_module.adtn, "fit", fit_again)
+    assert run(searched.job).report["parameters"] == searched.outcome.report["parameters"]
+
+
+def test_a_job_is_cancelled_within_a_trial(make_job: Callable[..., JobRecord], run: Run) -> None:
+    told: list[str] = []
+
+    def check() -> None:
+        if told and told[-1].startswith("trial 1 of at most 3") and "fine-tuning" in told[-1]:
+            raise Cancelled
+
+    job = make_job(compression=target(max_accuracy_drop=1))
+    progress = ProgressReporter(lambda progress, kind: told.append(progress.message), check, interval_s=0)
+    with pytest.raises(Cancelled):
+        run(job, progress)
+
+
+def test_progress_of_a_search_never_goes_back(searched: Searched) -> None:
+    fractions = [progress.fraction for progress in searched.progress]
+    assert fractions == sorted(fractions)
+    assert sum(shares_of(searched.job.settings.compression).values()) == pytest.approx(1)
+    trials = {p.message.split(",")[0] for p in searched.progress if p.message.startswith("trial")}
+    assert trials == {f"trial {number} of at most 3" for number in (1, 2, 3)}

@@ -1,0 +1,116 @@
+"""What is measured of layers before numbers are shared out, on a model in which one matters and another does not."""
+
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import adtn
+from adtn.allocation import allocate
+from adtn.candidates import Candidates, candidates
+from adtn.plan import Target
+from jobs.schemas.settings import JobSettings
+from jobs.store import open_store
+from worker.pipeline.attempt import Attempt
+from worker.pipeline.inspect import Inputs
+from worker.pipeline.progress import ProgressReporter
+from worker.pipeline.sensitivity import Sensitivity, measure, sizes_to_measure
+
+LIMIT = 1200
+SETTINGS = JobSettings.model_validate({"checkpoint": "file_" + "0" * 32, "fit": {"steps": 20}, "seed": 4})
+
+
+class TwoBranches(nn.Module):
+    """`quiet` adds next to nothing to what `loud` says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loud = nn.Linear(64, 64)
+        self.quiet = nn.Linear(64, 64)
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head(torch.relu(self.loud(x)) + 1e-3 * torch.relu(self.quiet(x)))
+        return 5 * scores
+
+
+@pytest.fixture(scope="module")
+def model() -> TwoBranches:
+    torch.manual_seed(0)
+    return TwoBranches()
+
+
+@pytest.fixture
+def attempt(model: TwoBranches, tmp_path: Path) -> Attempt:
+    inputs = Inputs({}, model, adtn.layers_of(model), None, None)
+    progress = ProgressReporter(lambda progress, kind: None, lambda: None)
+    job = SimpleNamespace(settings=SETTINGS)
+    return Attempt(job, inputs, open_store(f"file://{tmp_path}/objects"), tmp_path, progress)
+
+
+@pytest.fixture
+def branches(model: TwoBranches) -> Candidates:
+    return candidates(adtn.layers_of(model), ["loud", "quiet"])
+
+
+def measured_on(samples: Tensor | None, attempt: Attempt, branches: Candidates) -> Sensitivity:
+    return measure(attempt, branches, LIMIT, samples, {}, lambda done, message: None)
+
+
+def test_the_layer_that_matters_is_told_from_the_one_that_does_not(attempt: Attempt, branches: Candidates) -> None:
+    found = measured_on(torch.randn(300, 64), attempt, branches)
+    assert (found.metric, found.samples) == ("kl_divergence", 300)
+    worst = {key: max(loss for _, loss in points) for key, points in found.points.items()}
+    assert worst["loud.weight"] > 100 * worst["quiet.weight"]
+    plan = allocate(branches, Target(parameters=LIMIT), found.curves)
+    sizes = {entry.layer.name: entry.parameters for entry in plan.entries}
+    assert sizes["loud"] > 2 * sizes["quiet"]
+
+
+def test_the_loss_is_the_divergence_of_the_whole_models_outputs(attempt: Attempt, branches: Candidates) -> None:
+    samples = torch.randn(50, 64)
+    key, (size, loss) = "loud.weight", measured_on(samples, attempt, branches).points["loud.weight"][0]
+    rung = next(rung for rung in branches.items[0].rungs if rung.parameters == size)
+    weight = attempt.inputs.model.get_parameter(key)
+    fitted = adtn.fit(weight, rung, adtn.FitOptions(20, SETTINGS.fit.learning_rate, SETTINGS.seed))
+    with torch.no_grad():
+        expected = attempt.inputs.model(samples).double().softmax(1)
+        replaced = {key: fitted.decode()}
+        found = torch.func.functional_call(attempt.inputs.model, replaced, (samples,)).double().softmax(1)
+    assert loss == pytest.approx(float((expected * (expected / found).log()).sum(1).mean()), rel=1e-6)
+
+
+def test_without_data_weights_are_compared(attempt: Attempt, branches: Candidates) -> None:
+    found = measured_on(None, attempt, branches)
+    assert (found.metric, found.samples) == ("squared_relative_error", 0)
+    for points in found.points.values():
+        assert all(0 < loss < 1 for _, loss in points)
+
+
+def test_nothing_of_the_model_changes_and_the_same_is_measured_again(attempt: Attempt, branches: Candidates) -> None:
+    before = {key: tensor.clone() for key, tensor in attempt.inputs.model.state_dict().items()}
+    samples = torch.randn(100, 64)
+    assert measured_on(samples, attempt, branches).points == measured_on(samples, attempt, branches).points
+    after = attempt.inputs.model.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[key], before[key]) for key in before)
+
+
+def test_progress_goes_up_to_one(attempt: Attempt, branches: Candidates) -> None:
+    shares: list[float] = []
+    measure(attempt, branches, LIMIT, None, {}, lambda done, message: shares.append(done))
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1.0)
+
+
+def test_a_few_sizes_are_measured_from_the_smallest_to_the_largest_that_could_be_chosen(branches: Candidates) -> None:
+    item = branches.items[0]
+    sizes = [rung.parameters for rung in sizes_to_measure(item, 1500)]
+    fitting = [rung.parameters for rung in item.rungs if rung.parameters <= 1500]
+    assert (sizes[0], sizes[-1]) == (fitting[0], fitting[-1])
+    assert 2 <= len(sizes) <= 5
+    assert all(a < b for a, b in pairwise(sizes))
+    assert [rung.parameters for rung in sizes_to_measure(item, 1)] == fitting[:1]

@@ -1,0 +1,137 @@
+"""How much the model suffers when one layer alone is encoded: quick fits at a few sizes, on held-out samples."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import adtn
+from adtn.candidates import Candidate, Candidates
+from adtn.curve import Curve, measured
+from adtn.module import ADTN
+from adtn.moments import InputMoments
+from adtn.plan import Plan, PlanEntry
+from adtn.structure import AnyStructure
+from jobs.planning import MEASURED_SIZES, QUICK_STEPS
+from worker.evaluation import EVALUATION_BATCH
+from worker.pipeline.attempt import Attempt
+from worker.pipeline.fit import fit
+from worker.pipeline.options import fit_options
+
+MAX_SAMPLES = 2000
+"""Held-out samples looked at: an average over outputs needs fewer than an accuracy."""
+BROKEN = 1e6
+"""Stands for a loss that is not finite."""
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What was measured.
+
+    Attributes:
+        metric: "kl_divergence" of the outputs to the original's, or "squared_relative_error" of the weight.
+        samples: Held-out samples that were run through the model.
+        points: For each layer's key (parameters, loss) at the sizes measured.
+        curves: The same with what lies between.
+    """
+
+    metric: str
+    samples: int
+    points: dict[str, list[tuple[int, float]]]
+    curves: dict[str, Curve]
+
+
+def measure(
+    attempt: Attempt,
+    candidates: Candidates,
+    limit: int,
+    samples: Tensor | None,
+    moments: Mapping[str, InputMoments],
+    on_step: Callable[[float, str], None],
+) -> Sensitivity:
+    """Measure every layer that may be encoded, the others as they are.
+
+    Args:
+        attempt: The job; its model is not changed.
+        candidates: The layers.
+        limit: Numbers for all of them together: what could not be chosen within it is not measured.
+        samples: Held-out inputs; None if there are no data, and weights are compared.
+        moments: For the fits.
+        on_step: Called with the share done and a message.
+    """
+    loss = _weight_loss if samples is None else _OutputLoss(attempt.inputs.model, samples[:MAX_SAMPLES])
+    points: dict[str, list[tuple[int, float]]] = {}
+    tasks = [
+        (item, rung)
+        for item in candidates.items
+        for rung in sizes_to_measure(item, limit - candidates.smallest + item.rungs[0].parameters)
+    ]
+    for number, (item, rung) in enumerate(tasks):
+
+        def report(done: float, _message: str, number: int = number, name: str = item.layer.name) -> None:
+            on_step((number + done) / len(tasks), f"measuring {name}")
+
+        key = item.layer.key
+        fitted = _quick_fit(attempt, item, rung, moments, report)
+        mean = moments[key].mean if key in moments else None
+        points.setdefault(key, []).append((rung.parameters, _finite(loss(key, fitted, mean))))
+    curves = {item.layer.key: measured(points[item.layer.key], item.layer.entries) for item in candidates.items}
+    metric = "squared_relative_error" if samples is None else "kl_divergence"
+    return Sensitivity(metric, 0 if samples is None else min(MAX_SAMPLES, len(samples)), points, curves)
+
+
+def sizes_to_measure(candidate: Candidate, room: int) -> Sequence[AnyStructure]:
+    """A few rungs of a ladder, spread evenly from the lowest to the highest that has at most `room` numbers."""
+    rungs = [rung for rung in candidate.rungs if rung.parameters <= room] or candidate.rungs[:1]
+    count = min(MEASURED_SIZES, len(rungs))
+    places = {round(i * (len(rungs) - 1) / max(1, count - 1)) for i in range(count)}
+    return [rungs[place] for place in sorted(places)]
+
+
+def _quick_fit(
+    attempt: Attempt,
+    candidate: Candidate,
+    structure: AnyStructure,
+    moments: Mapping[str, InputMoments],
+    on_step: Callable[[float, str], None],
+) -> ADTN:
+    options = fit_options(attempt.job.settings)
+    quick = adtn.FitOptions(min(QUICK_STEPS, options.steps), options.learning_rate, options.seed)
+    plan = Plan((PlanEntry(candidate.layer, structure),))
+    fitted = fit(plan, attempt.weights, moments, quick, attempt.store, attempt.folder, on_step)
+    return fitted[candidate.layer.key]
+
+
+def _weight_loss(_key: str, fitted: ADTN, _mean: Tensor | None) -> float:
+    assert fitted.relative_error is not None
+    return fitted.relative_error**2
+
+
+class _OutputLoss:
+    """The mean divergence of the model's outputs from the original's, with one weight encoded."""
+
+    def __init__(self, model: nn.Module, samples: Tensor) -> None:
+        self._model = copy.deepcopy(model).eval()
+        self._samples = samples
+        self._expected = self._log_shares(self._model)
+
+    def __call__(self, key: str, fitted: ADTN, mean: Tensor | None) -> float:
+        changed = copy.deepcopy(self._model)
+        adtn.encode(changed, key, fitted, mean)
+        found = self._log_shares(changed.eval())
+        return float(functional.kl_div(found, self._expected, reduction="batchmean", log_target=True))
+
+    @torch.no_grad()
+    def _log_shares(self, model: nn.Module) -> Tensor:
+        """Logarithms of the shares that the model gives each class, (samples, classes)."""
+        device = next(model.parameters()).device
+        outputs = [model(part.to(device)) for part in torch.split(self._samples, EVALUATION_BATCH)]
+        return functional.log_softmax(torch.cat(outputs).double(), dim=-1)
+
+
+def _finite(loss: float) -> float:
+    """The loss, at least 0 (which rounding may miss) and finite."""
+    return min(max(loss, 0.0), BROKEN) if loss == loss else BROKEN

@@ -1,0 +1,187 @@
+"""The trials of a search: each compresses the model to one size as the job does, and measures it on held-out data."""
+
+import copy
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from torch import nn
+
+import adtn
+from adtn.moments import InputMoments
+from adtn.plan import Plan
+from jobs.planning import most_trials
+from jobs.problems import Fault, ProblemError
+from worker.datasets import Dataset
+from worker.evaluation import top1
+from worker.pipeline.attempt import Attempt
+from worker.pipeline.fit import fit
+from worker.pipeline.heldout import Split
+from worker.pipeline.options import fine_tune_options, fit_options
+from worker.pipeline.progress import within
+from worker.pipeline.report import count_parameters
+from worker.pipeline.search import OutOfTime, smallest_that_keeps
+
+POINTER = "/compression/target/max_accuracy_drop"
+ROUNDING = 1e-9  # in percentage points: a drop of exactly the promised size keeps the promise
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One size and what it came to.
+
+    Attributes:
+        parameters: Numbers of the whole model.
+        ratio: How many times smaller it is.
+        encoded_parameters: Numbers of the encoded layers.
+        heldout_accuracy: Share of the held-out samples that are right.
+        drop: Percentage points below the original on the same samples.
+        seconds: That the trial took.
+        kept: Whether it keeps the promise.
+    """
+
+    parameters: int
+    ratio: float
+    encoded_parameters: int
+    heldout_accuracy: float
+    drop: float
+    seconds: float
+    kept: bool
+
+
+class Trials:
+    """Runs trials and remembers them.
+
+    Args:
+        attempt: The job; its model stays as it is.
+        plans: The sizes, from the smallest model upwards.
+        parts: Which training samples train, and which are held out.
+        moments: For the fits.
+        teacher: Whose outputs are imitated, or None.
+        on_step: Called with the share of the search done and a message.
+    """
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        plans: Sequence[Plan],
+        parts: Split,
+        moments: Mapping[str, InputMoments],
+        teacher: nn.Module | None,
+        on_step: Callable[[float, str], None],
+    ) -> None:
+        assert attempt.inputs.dataset is not None
+        target = attempt.job.settings.compression.target
+        assert target is not None
+        assert target.max_accuracy_drop is not None
+        self.max_drop = target.max_accuracy_drop
+        self.caps = attempt.job.settings.search
+        self.done: list[Trial] = []
+        self._attempt = attempt
+        self._plans = plans
+        self._dataset: Dataset = attempt.inputs.dataset
+        self._parts = parts
+        self._moments = moments
+        self._teacher = teacher
+        self._on_step = on_step
+        self._most = most_trials(len(plans), self.caps.max_trials)
+        self._original = count_parameters(attempt.inputs.state)
+        self._started = time.monotonic()
+        self.baseline = self._accuracy(attempt.inputs.model, lambda done, message: on_step(0.0, message))
+
+    def search(self) -> Plan:
+        """The plan of the smallest model that keeps the promise.
+
+        Raises:
+            ProblemError: accuracy_not_kept, with the best that was found.
+        """
+        size = smallest_that_keeps(len(self._plans), self._keeps, self.caps.max_trials)
+        if size is None:
+            detail = self._failure()
+            raise ProblemError("accuracy_not_kept", detail, [Fault(POINTER, detail, "accuracy_not_kept")])
+        return self._plans[size]
+
+    def to_json(self) -> dict[str, object]:
+        """The report's `search`."""
+        return {
+            "max_accuracy_drop": self.max_drop,
+            "baseline_heldout_accuracy": self.baseline,
+            "heldout_samples": len(self._parts.heldout),
+            "trials": [asdict(trial) for trial in self.done],
+        }
+
+    def _keeps(self, size: int) -> bool:
+        started, plan = time.monotonic(), self._plans[size]
+        accuracy = self._compressed_accuracy(plan)
+        drop = 100 * (self.baseline - accuracy)
+        parameters = self._original - plan.saved
+        trial = Trial(
+            parameters=parameters,
+            ratio=round(self._original / parameters, 2),
+            encoded_parameters=plan.parameters,
+            heldout_accuracy=accuracy,
+            drop=round(drop, 4),
+            seconds=round(time.monotonic() - started, 3),
+            kept=drop <= self.max_drop + ROUNDING,
+        )
+        self.done.append(trial)
+        return trial.kept
+
+    def _compressed_accuracy(self, plan: Plan) -> float:
+        """Fit, fine-tune on what is not held out, measure on what is."""
+        attempt, settings = self._attempt, self._attempt.job.settings
+        step = self._step_of(plan)
+        fitted = fit(
+            plan,
+            attempt.weights,
+            self._moments,
+            fit_options(settings),
+            attempt.store,
+            attempt.folder,
+            within(step, 0.0, 0.25),
+        )
+        model = copy.deepcopy(attempt.inputs.model)
+        for key, found in fitted.items():
+            adtn.encode(model, key, found, self._moments[key].mean if key in self._moments else None)
+        tuning = within(step, 0.25, 0.95)
+        adtn.fine_tune(
+            model,
+            self._dataset.train_x[self._parts.train],
+            self._dataset.train_y[self._parts.train],
+            fine_tune_options(settings),
+            teacher=self._teacher,
+            on_step=lambda step, steps, loss: tuning(step / steps, f"fine-tuning, loss {loss:.4f}"),
+        )
+        return self._accuracy(model, within(step, 0.95, 1.0))
+
+    def _step_of(self, plan: Plan) -> Callable[[float, str], None]:
+        """What a trial calls at each step: it tells the whole search's progress, and ends it when time is up."""
+        number = len(self.done)
+
+        def step(done: float, message: str) -> None:
+            if time.monotonic() - self._started > 60 * self.caps.max_minutes:
+                raise OutOfTime
+            text = f"trial {number + 1} of at most {self._most}, {plan.parameters:,} numbers: {message}"
+            self._on_step((number + done) / self._most, text)
+
+        return step
+
+    def _accuracy(self, model: nn.Module, on_step: Callable[[float, str], None]) -> float:
+        samples = self._dataset.train_x[self._parts.heldout], self._dataset.train_y[self._parts.heldout]
+        return top1(model, *samples, lambda done: on_step(done, "evaluating on held-out samples"))
+
+    def _failure(self) -> str:
+        """Why there is no answer, and what came closest."""
+        caps = f"{self.caps.max_trials} trials and {self.caps.max_minutes:g} minutes"
+        asked = (
+            f"max_accuracy_drop: expected at most {self.max_drop:g} points below {self.baseline:.2%} "
+            f"on {len(self._parts.heldout):,} held-out samples"
+        )
+        if not self.done:
+            return f"{asked}, but no trial ended within {self.caps.max_minutes:g} minutes; raise search.max_minutes"
+        best = max(self.done, key=lambda trial: (trial.heldout_accuracy, -trial.parameters))
+        return (
+            f"{asked}, but the best of {len(self.done)} trials (the caps are {caps}) is {best.drop:g} points below, at "
+            f"{best.parameters:,} numbers (a ratio of {best.ratio:g}); allow a larger drop, more epochs of "
+            "fine-tuning, or more trials"
+        )
