@@ -93,7 +93,7 @@ def report(
     with server.connect(url, api_key) as client:
         found = client.jobs.report(job)
     if as_json:
-        output.result(found.model_dump_json(indent=2))
+        output.result(found.model_dump_json(indent=2, exclude_unset=True))
     else:
         show_report(found)
 
