@@ -250,6 +250,17 @@ def test_gates_of_the_wrong_size_say_which_one() -> None:
         contract([*gates[:2], torch.zeros(4, 2)], structure)
 
 
+def test_every_tensor_is_made_on_the_device_of_the_gates() -> None:
+    """A device that only follows shapes, and refuses to be mixed with another."""
+    structure = Sum((brick_wall(12, 2), staircase(interleaved((64, 64)), 1, 3)))
+    gates = torch.empty(2, structure.parameters, device="meta", requires_grad=True)
+    tensor = contract(gates, structure)
+    tensor.square().sum().backward()
+    assert gates.grad is not None
+    assert (tensor.device.type, gates.grad.device.type) == ("meta", "meta")
+    assert (tensor.shape, gates.grad.shape) == ((2, structure.size), gates.shape)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("sites", [5, 12, 18])
