@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo up test check bench bench-contraction
+.PHONY: install demo up test check bench bench-contraction bench-accuracy
 
 install: $(INSTALLED)
 
@@ -37,3 +37,8 @@ bench-contraction: $(INSTALLED)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m bench contraction
 	$(BIN)/python -m bench training-step
+
+# DATA: as for bench. What was run before is not run again.
+bench-accuracy: $(INSTALLED)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python -m bench accuracy $(if $(DATA),--data $(DATA))

@@ -18,6 +18,16 @@ def main() -> None:
     contraction = names.add_parser("contraction", help="decoding and its gradient, next to the common ways")
     contraction.add_argument("--sites", type=int, nargs="+", help="only these sizes; prints, and stores nothing")
     contraction.set_defaults(run=contraction_and_peers)
+    accuracy = names.add_parser("accuracy", help="LeNet-5 on MNIST at every budget, next to other factorisations")
+    accuracy.add_argument("--data", type=Path, required=True, help="folder with the four MNIST IDX files")
+    accuracy.add_argument("--methods", type=_names, help="only these, separated by commas")
+    accuracy.add_argument("--budgets", type=_numbers, help="only these")
+    accuracy.add_argument("--seeds", type=_numbers, help="only these")
+    accuracy.add_argument("--epochs", type=int, help="of fine-tuning")
+    accuracy.add_argument("--jobs", type=int, help="processes of one thread each")
+    accuracy.add_argument("--tune-only", action="store_true", help="only the choices; the test images are not read")
+    accuracy.add_argument("--images", type=int, help="a trial with so few images; it is stored apart from the results")
+    accuracy.set_defaults(run=accuracy_at_budgets)
     step = names.add_parser("training-step", help="a step of fine-tuning, encoded over dense")
     step.set_defaults(run=training_step)
     arguments = parser.parse_args()
@@ -41,6 +51,31 @@ def contraction_and_peers(arguments: argparse.Namespace) -> None:
         from bench.contraction import page
 
         page.write()
+
+
+def accuracy_at_budgets(arguments: argparse.Namespace) -> None:
+    """Make the runs that are missing and write the page."""
+    from bench.accuracy import page, run
+    from bench.accuracy.tuning import Setting
+
+    given = {name: getattr(arguments, name) for name in ("methods", "budgets", "seeds", "jobs")}
+    wanted = run.Wanted(
+        data=arguments.data,
+        setting=Setting(arguments.epochs or run.EPOCHS, arguments.images),
+        tune_only=arguments.tune_only,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    run.run(wanted)
+    if arguments.images is None:
+        page.write()
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(","))
 
 
 def training_step(_arguments: argparse.Namespace) -> None:

@@ -1,0 +1,49 @@
+"""The methods that are compared: this project's own, the paper's, and the peers."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from bench.accuracy import ours as own
+from bench.accuracy.allocation import CUBE_ROOT, SQUARE_ROOT
+from bench.accuracy.factors import Form
+from bench.accuracy.layers import Shapes
+from bench.accuracy.low_rank import low_rank
+from bench.accuracy.paper import paper
+from bench.accuracy.storage import COMMON, Storage
+from bench.accuracy.tensorly_forms import block_tt, cp, tucker
+from bench.accuracy.tt_matrix import EVEN, SMALL_MIDDLE, tt_matrix
+
+Recipe = Callable[[Shapes, int], dict[str, Form]]
+"""From the layers and a budget to each layer's form. It raises `Unreachable` where it has none as small."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to store weights in fewer numbers.
+
+    Args:
+        recipes: Ways to spend a budget, by name; the validation images choose among them, and a learning rate.
+        storage: Forms in which its numbers are stored, the trained one first.
+    """
+
+    recipes: Mapping[str, Recipe]
+    storage: tuple[Storage, ...] = COMMON
+
+
+METHODS: dict[str, Method] = {
+    "low_rank": Method({"default": low_rank}),
+    "block_tt": Method({"default": block_tt}),
+    "cp": Method({"default": cp}),
+    "tucker": Method({"default": tucker}),
+    "tt_matrix": Method(
+        {
+            "even cores, cube root": tt_matrix(EVEN, CUBE_ROOT),
+            "even cores, square root": tt_matrix(EVEN, SQUARE_ROOT),
+            "small middle, cube root": tt_matrix(SMALL_MIDDLE, CUBE_ROOT),
+            "small middle, square root": tt_matrix(SMALL_MIDDLE, SQUARE_ROOT),
+        }
+    ),
+    "paper": Method({f"gates of {sites} sites": paper(sites) for sites in (2, 3, 4)}),
+    "ours": Method({"default": own.recipe}),
+}
+"""In the order of the tables. What the library can store besides goes into the `storage` of "ours"."""

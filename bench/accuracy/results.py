@@ -1,0 +1,95 @@
+"""Finished runs, one line each, written at once; and the result that is folded from them."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.accuracy.allocation import Unreachable
+from bench.accuracy.methods import METHODS
+from bench.accuracy.task import Task
+from bench.accuracy.tuning import BUDGETS, Choice, Setting, choice, final_task, grid
+
+
+class Runs:
+    """The finished runs in a file.
+
+    Args:
+        path: Of the file; a line is a JSON object with the `key` of its task.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self._rows = {row["key"]: row for row in map(json.loads, lines)}
+
+    def find(self, task: Task) -> dict[str, Any] | None:
+        """The row of a task, if it was run."""
+        return self._rows.get(task.key)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Keep a row."""
+        self._rows[row["key"]] = row
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def fold(runs: Runs, seeds: Iterable[int], setting: Setting) -> dict[str, Any]:
+    """What the tables and figures need: for every method and budget its runs, or why there are none.
+
+    Args:
+        runs: All that were made; those of other recipes, epochs or seeds are left out.
+        seeds: Of the test runs.
+        setting: Of the runs.
+    """
+    seeds = list(seeds)
+    return {
+        "epochs": setting.epochs,
+        "rows": [_row(runs, method, budget, seeds, setting) for budget in BUDGETS for method in METHODS],
+        "validation": [
+            _brief(row)
+            for method in METHODS
+            for task in grid(method, BUDGETS, setting)
+            if (row := runs.find(task)) is not None
+        ],
+    }
+
+
+def _row(runs: Runs, method: str, budget: int, seeds: list[int], setting: Setting) -> dict[str, Any]:
+    """One method at one budget."""
+    head = {"method": method, "budget": budget}
+    try:
+        chosen = choice(method, budget, setting, runs.find)
+    except Unreachable as error:
+        return {**head, "unreachable": str(error)}
+    found = [] if chosen is None else list(_found(runs, method, budget, seeds, setting, chosen))
+    if chosen is None or not found:
+        return {**head, "runs": []}
+    return {
+        **head,
+        "recipe": chosen.recipe,
+        "rate": chosen.rate,
+        "tuned_at": chosen.tuned_at,
+        "numbers": found[0]["numbers"],
+        "forms": found[0]["forms"],
+        "runs": [_brief(row) for row in found],
+    }
+
+
+def _found(
+    runs: Runs, method: str, budget: int, seeds: list[int], setting: Setting, chosen: Choice
+) -> Iterator[dict[str, Any]]:
+    """The test runs of a choice."""
+    for seed in seeds:
+        row = runs.find(final_task(method, budget, seed, chosen, setting))
+        if row is not None:
+            yield row
+
+
+def _brief(row: dict[str, Any]) -> dict[str, Any]:
+    """A run without what its row says already."""
+    repeated = {"key", "stage", "forms", "epochs", "images"}
+    if row["stage"] == "test":
+        repeated |= {"method", "recipe", "budget", "numbers", "rate"}
+    return {name: value for name, value in row.items() if name not in repeated}

@@ -1,0 +1,123 @@
+"""The tables, from the folded result."""
+
+import statistics
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from bench.accuracy.methods import METHODS
+
+NOT_RUN = "not run"
+
+
+class Spread(NamedTuple):
+    """A figure over the seeds.
+
+    Args:
+        mean: Of all runs.
+        deviation: Their standard deviation (of a sample); 0 for one run.
+        range: The highest minus the lowest.
+    """
+
+    mean: float
+    deviation: float
+    range: float
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean, standard deviation and range."""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return Spread(statistics.fmean(values), deviation, max(values) - min(values))
+
+
+def percent(row: dict[str, Any], storage: str) -> Spread | None:
+    """Test accuracy over the seeds in percent, as stored in some form; None if it was not run or a run diverged."""
+    runs = row.get("runs", [])
+    if not runs or any(storage not in run.get("stored", {}) for run in runs):
+        return None
+    return spread([100 * run["stored"][storage]["accuracy"] for run in runs])
+
+
+def accuracy_table(result: dict[str, Any]) -> str:
+    """Accuracy against numbers: a row a budget, a column a method, the best in bold; unreachable budgets below."""
+    lines = _header(["numbers", *METHODS])
+    for budget in _budgets(result):
+        rows = _of_budget(result, budget)
+        cells = [_cell(rows[method], "fp32", in_bytes=False) for method in METHODS]
+        lines.append(_line([f"≤ {budget:,}", *_best_in_bold(cells)]))
+    return "\n".join([*lines, "", *_reasons(result)])
+
+
+def bytes_table(result: dict[str, Any]) -> str:
+    """Accuracy against bytes: a row a budget and form of storage, a column a method, the best in bold."""
+    lines = _header(["numbers", "stored as", *METHODS])
+    forms = list(dict.fromkeys(form.name for method in METHODS.values() for form in method.storage))
+    for budget in _budgets(result):
+        rows = _of_budget(result, budget)
+        for storage in forms:
+            cells = [_cell(rows[method], storage, in_bytes=True) for method in METHODS]
+            lines.append(_line([f"≤ {budget:,}", storage, *_best_in_bold(cells)]))
+    return "\n".join(lines)
+
+
+def choices_table(result: dict[str, Any]) -> str:
+    """What each method used: recipe and learning rate."""
+    lines = _header(["numbers", *METHODS])
+    for budget in _budgets(result):
+        rows = _of_budget(result, budget)
+        cells = [f"{rows[m]['recipe']}, {rows[m]['rate']:g}" if rows[m].get("runs") else "-" for m in METHODS]
+        lines.append(_line([f"≤ {budget:,}", *cells]))
+    return "\n".join(lines)
+
+
+def bytes_of(row: dict[str, Any], storage: str) -> int:
+    """Bytes of the three layers, the same for every seed."""
+    return int(row["runs"][0]["stored"][storage]["bytes"])
+
+
+class _Cell(NamedTuple):
+    """What stands in a cell, and the mean that is compared with those of the others."""
+
+    text: str
+    mean: float | None
+
+
+def _cell(row: dict[str, Any], storage: str, in_bytes: bool) -> _Cell:
+    """The accuracy over the seeds, and the size that it takes."""
+    found = percent(row, storage)
+    if found is not None:
+        size = f"{bytes_of(row, storage):,} B" if in_bytes else f"{row['numbers']:,}"
+        return _Cell(f"{found.mean:.2f} ± {found.deviation:.2f} ({found.range:.2f}), {size}", found.mean)
+    if "unreachable" in row:
+        return _Cell("-", None)
+    return _Cell("diverged" if any("diverged" in run for run in row["runs"]) else NOT_RUN, None)
+
+
+def _best_in_bold(cells: Sequence[_Cell]) -> list[str]:
+    means = [round(cell.mean, 2) for cell in cells if cell.mean is not None]
+    best = max(means, default=None)
+    return [f"**{c.text}**" if c.mean is not None and round(c.mean, 2) == best else c.text for c in cells]
+
+
+def _reasons(result: dict[str, Any]) -> list[str]:
+    """Why there is no figure: a line a method."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for row in result["rows"]:
+        if "unreachable" in row:
+            reasons.setdefault((row["method"], row["unreachable"]), []).append(f"{row['budget']:,}")
+    return [f"- `{method}` at {', '.join(budgets)}: {reason}." for (method, reason), budgets in reasons.items()]
+
+
+def _budgets(result: dict[str, Any]) -> list[int]:
+    return list(dict.fromkeys(row["budget"] for row in result["rows"]))
+
+
+def _of_budget(result: dict[str, Any], budget: int) -> dict[str, dict[str, Any]]:
+    return {row["method"]: row for row in result["rows"] if row["budget"] == budget}
+
+
+def _header(names: Sequence[str]) -> list[str]:
+    return [_line(names), _line(["---"] * len(names))]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

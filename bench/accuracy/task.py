@@ -1,0 +1,66 @@
+"""One run: what is fitted, trained and measured."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bench.accuracy.factors import Form, total
+
+Stage = Literal["validation", "test"]
+PROTOCOL = 1
+"""Raised with every change of the fit or the training, so that runs stored before are not taken for these."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run.
+
+    Args:
+        stage: On which images it is measured.
+        method: Name of the method.
+        recipe: Name of its recipe.
+        forms: Of each layer, as the recipe has them.
+        budget: Numbers that the layers may have.
+        seed: Of the baseline, the start and the order of the images.
+        rate: Learning rate of the factors.
+        epochs: Of fine-tuning.
+        images: Of each part of the data in a trial; None for all.
+    """
+
+    stage: Stage
+    method: str
+    recipe: str
+    forms: Mapping[str, Form]
+    budget: int
+    seed: int
+    rate: float
+    epochs: int
+    images: int | None
+
+    @property
+    def numbers(self) -> int:
+        """Numbers stored."""
+        return total(list(self.forms.values()))
+
+    def to_json(self) -> dict[str, Any]:
+        """The run as JSON-compatible data."""
+        return {
+            **{name: value for name, value in vars(self).items() if name != "forms"},
+            "numbers": self.numbers,
+            "forms": {layer: form.describe() for layer, form in self.forms.items()},
+        }
+
+    @property
+    def key(self) -> str:
+        """The same for runs that give the same result, whatever the recipe is called."""
+        data = {name: value for name, value in self.to_json().items() if name != "recipe"}
+        text = json.dumps({"protocol": PROTOCOL, **data}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.stage} {self.method} ({self.recipe}), {self.numbers} of {self.budget} numbers, "
+            f"rate {self.rate:g}, seed {self.seed}"
+        )

@@ -1,0 +1,134 @@
+"""Which recipe and which learning rate a method gets at a budget: what was best on the validation images."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from typing import Any, NamedTuple
+
+from bench.accuracy.allocation import Unreachable
+from bench.accuracy.factors import Form
+from bench.accuracy.layers import SHAPES
+from bench.accuracy.methods import METHODS
+from bench.accuracy.task import Stage, Task
+
+BUDGETS = (250, 400, 650, 1000, 1500, 2500, 5000, 9000)
+TUNING_BUDGETS = (400, 1000, 5000)
+"""Where the grid is run; another budget takes what was best at the nearest of these."""
+RATES = (5e-3, 2e-2, 4e-2, 8e-2)
+SEED = 0
+
+
+class Setting(NamedTuple):
+    """What is the same for all runs.
+
+    Args:
+        epochs: Of fine-tuning.
+        images: Of each part of the data in a trial; None for all.
+    """
+
+    epochs: int
+    images: int | None
+
+
+class Choice(NamedTuple):
+    """What a method does at a budget.
+
+    Args:
+        recipe: Its name.
+        rate: Learning rate of the factors.
+        tuned_at: The budget of the grid it was best at.
+    """
+
+    recipe: str
+    rate: float
+    tuned_at: int
+
+
+@cache
+def forms_of(method: str, recipe: str, budget: int) -> dict[str, Form]:
+    """The forms of a recipe at a budget.
+
+    Raises:
+        Unreachable: It has none as small.
+    """
+    return METHODS[method].recipes[recipe](SHAPES, budget)
+
+
+def reached(method: str, budget: int) -> list[str]:
+    """The recipes that have forms for a budget.
+
+    Raises:
+        Unreachable: None has; with the reason of the first.
+    """
+    found, reasons = [], []
+    for recipe in METHODS[method].recipes:
+        try:
+            forms_of(method, recipe, budget)
+            found.append(recipe)
+        except Unreachable as error:
+            reasons.append(error)
+    if not found:
+        raise reasons[0]
+    return found
+
+
+def grid(method: str, budgets: Iterable[int], setting: Setting) -> Iterator[Task]:
+    """The validation runs that the given budgets need."""
+    nearest = [tuned for budget in budgets for tuned in _tuned_at(method, budget)[:1]]
+    for budget in dict.fromkeys(nearest):
+        seen: list[dict[str, Form]] = []
+        for recipe in reached(method, budget):
+            forms = forms_of(method, recipe, budget)
+            if forms in seen:
+                continue
+            seen.append(forms)
+            for rate in RATES:
+                yield _task("validation", method, budget, SEED, Choice(recipe, rate, budget), setting)
+
+
+def choice(method: str, budget: int, setting: Setting, find: Callable[[Task], dict[str, Any] | None]) -> Choice | None:
+    """The best of the grid at the nearest tuning budget whose recipe reaches this one, or None if it was not run.
+
+    Args:
+        method: Name.
+        budget: Numbers.
+        setting: Of the runs.
+        find: The stored row of a task, if there is one.
+
+    Raises:
+        Unreachable: The method has no form as small.
+    """
+    usable = reached(method, budget)
+    tasks = list(grid(method, [budget], setting))
+    rows = [(task, row) for task in tasks if task.recipe in usable and (row := find(task)) is not None]
+    scores = {(task.recipe, task.rate, task.budget): _score(row) for task, row in rows}
+    return Choice(*max(scores, key=scores.__getitem__)) if scores else None
+
+
+def final_task(method: str, budget: int, seed: int, chosen: Choice, setting: Setting) -> Task:
+    """The run that is measured on the test images."""
+    return _task("test", method, budget, seed, chosen, setting)
+
+
+def _tuned_at(method: str, budget: int) -> list[int]:
+    """The tuning budgets that the method reaches, the nearest first; of budgets too small for it, the smallest."""
+    possible = [tuned for tuned in TUNING_BUDGETS if _reaches(method, tuned)]
+    return sorted(possible, key=lambda tuned: abs(math.log(tuned / budget)))
+
+
+def _reaches(method: str, budget: int) -> bool:
+    try:
+        reached(method, budget)
+    except Unreachable:
+        return False
+    return True
+
+
+def _score(row: dict[str, Any]) -> float:
+    """Accuracy on the validation images; below all others if the training diverged."""
+    return -1.0 if "diverged" in row else next(iter(row["stored"].values()))["accuracy"]
+
+
+def _task(stage: Stage, method: str, budget: int, seed: int, chosen: Choice, setting: Setting) -> Task:
+    forms = forms_of(method, chosen.recipe, budget)
+    return Task(stage, method, chosen.recipe, forms, budget, seed, chosen.rate, setting.epochs, setting.images)

@@ -1,0 +1,120 @@
+"""What a process does: it loads the data once, and then makes one run after the other, each on one thread."""
+
+import copy
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from adtn.errors import TrainingDiverged
+from bench.accuracy import mnist
+from bench.accuracy.fitting import fit, place
+from bench.accuracy.methods import METHODS
+from bench.accuracy.storage import Storage
+from bench.accuracy.task import Task
+from bench.accuracy.training import accuracy, factors_of, fine_tune
+
+_LAYER_SEEDS = 1000
+"""Distance between the seeds of the layers' starts."""
+_loaded: list[mnist.Data] = []
+"""The data of this process."""
+
+
+def prepare(folder: Path, images: int | None) -> None:
+    """Load the data. Two processes of one thread each get more done than one of two threads."""
+    torch.set_num_threads(1)
+    _loaded[:] = [mnist.read(folder, images)]
+
+
+@cache
+def baseline(seed: int) -> mnist.Baseline:
+    """The baseline of a seed."""
+    return mnist.baseline(_loaded[0], seed)
+
+
+@cache
+def tested_baseline(seed: int) -> float:
+    """Its accuracy on the test images."""
+    return accuracy(baseline(seed).model, *_loaded[0].test)
+
+
+def train_baseline(seed: int) -> None:
+    """See to it that there is a baseline."""
+    baseline(seed)
+
+
+def measure(task: Task) -> dict[str, Any]:
+    """Make a run.
+
+    Returns:
+        The row: the task, "errors" of the fits, "stored" (bytes and accuracy of each form of storage; for validation
+        only the trained form), "seconds"; "diverged" with the reason in the place of "stored" where there is none.
+
+    Raises:
+        RuntimeError: The factors hold other numbers than the forms announce, or more than the budget.
+    """
+    data, base = _loaded[0], baseline(task.seed)
+    clock = _Clock()
+    model = copy.deepcopy(base.model)
+    errors = _compress(model, task, base)
+    check(model, task)
+    clock.lap("fit")
+    row = {"key": task.key, **task.to_json(), "errors": errors}
+    try:
+        fine_tune(model, *data.train, base.targets, factor_rate=task.rate, epochs=task.epochs, seed=task.seed)
+    except TrainingDiverged as error:
+        return {**row, "diverged": str(error), "seconds": clock.laps}
+    clock.lap("train")
+    storage = METHODS[task.method].storage
+    if task.stage == "validation":
+        row["stored"] = dict(_stored(model, storage[:1], data.validation))
+    else:
+        row["stored"] = dict(_stored(model, storage, data.test))
+        row["baseline"] = tested_baseline(task.seed)
+    clock.lap("evaluate")
+    return {**row, "seconds": clock.laps}
+
+
+def check(model: nn.Module, task: Task) -> None:
+    """Refuse factors that hold other numbers than announced."""
+    held = sum(parameter.numel() for factors in factors_of(model) for parameter in factors.parameters())
+    if held != task.numbers or held > task.budget:
+        raise RuntimeError(f"{task}: expected {task.numbers} numbers, at most {task.budget}, got {held}")
+
+
+def _compress(model: nn.Module, task: Task, base: mnist.Baseline) -> dict[str, float]:
+    """Fit every layer to its dense weight and put the factors in place; the errors."""
+    errors = {}
+    for i, (layer, form) in enumerate(task.forms.items()):
+        weight = model.get_submodule(layer).get_parameter("weight")
+        moments = base.moments[layer]
+        fitted = fit(form, weight, moments.second, task.seed + _LAYER_SEEDS * i)
+        place(model, layer, fitted.factors, moments)
+        errors[layer] = fitted.error
+    return errors
+
+
+def _stored(model: nn.Module, forms: tuple[Storage, ...], part: mnist.Part) -> Iterator[tuple[str, dict[str, float]]]:
+    """Bytes and accuracy of the model with its factors stored in each form."""
+    for form in forms:
+        other = copy.deepcopy(model)
+        stored = sum(form.apply(factors) for factors in factors_of(other))
+        yield form.name, {"bytes": stored, "accuracy": accuracy(other, *part)}
+
+
+class _Clock:
+    """Seconds of each part of a run."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """What was done since the last lap."""
+        now = time.perf_counter()
+        self.laps[name] = round(now - self._last, 3)
+        self._last = now

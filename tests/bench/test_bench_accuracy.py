@@ -1,0 +1,324 @@
+import dataclasses
+import math
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import adtn
+from adtn.moments import InputMoments
+from bench.accuracy.allocation import LEAST_USE, Unreachable
+from bench.accuracy.factors import Factors, Form, GatesForm, total
+from bench.accuracy.fitting import fit, place
+from bench.accuracy.layers import SHAPES, as_matrix
+from bench.accuracy.low_rank import LowRank
+from bench.accuracy.methods import METHODS
+from bench.accuracy.model import QuickLeNet5
+from bench.accuracy.results import Runs, fold
+from bench.accuracy.storage import COMMON
+from bench.accuracy.table import Spread, accuracy_table, bytes_table, choices_table, spread
+from bench.accuracy.task import Task
+from bench.accuracy.training import fine_tune
+from bench.accuracy.tt_matrix import TTMatrix
+from bench.accuracy.tuning import BUDGETS, RATES, Choice, Setting, choice, final_task, forms_of, grid
+from bench.accuracy.worker import check
+from bench.lenet5_mnist import LeNet5
+
+TENSORLY = ("block_tt", "cp", "tucker")
+RECIPES = [(method, recipe) for method, found in METHODS.items() for recipe in found.recipes]
+COARSE = {"low_rank", "block_tt", "paper"}
+"""Methods whose forms come in steps too large for every budget."""
+SETTING = Setting(epochs=1, images=None)
+
+
+def available(method: str) -> str:
+    """The method, or a skipped test where its package is not installed."""
+    if method in TENSORLY and find_spec("tltorch") is None:
+        pytest.skip("tensorly-torch is not installed")
+    return method
+
+
+def start(form: Form, layer: str, seed: int = 0) -> tuple[Factors, Tensor, Tensor]:
+    """Factors, the weight they were started from and the moment of the inputs."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(SHAPES[layer], generator=generator)
+    rows = torch.randn(500, as_matrix(SHAPES[layer])[1], generator=generator)
+    moment = rows.T @ rows / len(rows)
+    return form.start(weight, moment, seed), weight, moment
+
+
+@pytest.mark.parametrize(("method", "recipe"), RECIPES)
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_forms_stay_within_the_budget_and_use_it(method: str, recipe: str, budget: int) -> None:
+    try:
+        forms = forms_of(available(method), recipe, budget)
+    except Unreachable as error:
+        pytest.skip(f"not reached: {error}")
+    assert forms.keys() == SHAPES.keys()
+    numbers = total(list(forms.values()))
+    assert numbers <= budget
+    if method not in COARSE:
+        assert numbers >= LEAST_USE * budget
+
+
+@pytest.mark.parametrize(("method", "recipe"), RECIPES)
+def test_factors_hold_the_numbers_announced_and_decode_to_the_weights_shape(method: str, recipe: str) -> None:
+    budget = 1000 if method in TENSORLY else 2500  # their decompositions take time
+    for layer, form in forms_of(available(method), recipe, budget).items():
+        factors, _, _ = start(form, layer)
+        assert factors.numbers == form.numbers == sum(part.numel() for part in factors.parts())
+        decoded = factors()
+        assert decoded.shape == SHAPES[layer]
+        decoded.square().sum().backward()
+        assert all(parameter.grad is not None and parameter.grad.any() for parameter in factors.parameters())
+
+
+@pytest.mark.parametrize(
+    ("form", "row_parts"),
+    [
+        (TTMatrix((4, 5, 6), (8, 5, 10), (5, 6)), (1, 5, 6)),
+        (TTMatrix((5, 6, 4), (2, 10, 20), (4, 10)), (1, 2, 2)),
+    ],
+)
+def test_tt_matrix_is_the_einsum_of_its_cores(form: TTMatrix, row_parts: tuple[int, ...]) -> None:
+    factors, _, _ = start(form, "fc1")
+    bonds = (1, *form.bonds, 1)
+    cores = []
+    for k, (part, of_rows) in enumerate(zip(factors.parts(), row_parts, strict=True)):
+        rows, columns, bond, after = form.rows[k], form.columns[k], bonds[k], bonds[k + 1]
+        of_columns = bond // of_rows
+        # The sites that hand the bond on are the slow parts of the core's own row and column.
+        gate = part.view(of_rows, of_columns, rows // of_rows, columns // of_columns, after, bond)
+        cores.append(gate.permute(5, 0, 2, 1, 3, 4).reshape(bond, rows, columns, after).double())
+    expected = torch.einsum("xiaf,fjbg,gkcy->ijkabc", *cores).reshape(120, 400)
+    torch.testing.assert_close(factors().double(), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", SHAPES)
+def test_low_rank_starts_at_the_optimum(layer: str) -> None:
+    form = LowRank(SHAPES[layer], 3)
+    factors, weight, moment = start(form, layer)
+    root = torch.linalg.cholesky(moment.double() + 1e-9 * torch.eye(len(moment), dtype=torch.float64))
+    outputs = weight.flatten(1).double() @ root
+    least = torch.linalg.svdvals(outputs)[3:].square().sum()
+    found = ((weight - factors().detach()).flatten(1).double() @ root).square().sum()
+    torch.testing.assert_close(found, least, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_fit_lowers_the_error_of_the_outputs_and_is_what_it_says(method: str) -> None:
+    recipe = next(iter(METHODS[available(method)].recipes))
+    form = forms_of(method, recipe, 1000)["conv2"]
+    factors, weight, moment = start(form, "conv2")
+    factors.scale(float(weight.norm() / factors().detach().norm()))
+
+    def error(decoded: Tensor) -> float:
+        away = (weight - decoded.detach()).flatten(1).double()
+        flat = weight.flatten(1).double()
+        return float((away @ moment.double() * away).sum() / (flat @ moment.double() * flat).sum())
+
+    fitted = fit(form, weight, moment, seed=0)
+    assert error(fitted.factors()) == pytest.approx(fitted.error, abs=1e-4)
+    assert fitted.error < error(factors()) + 1e-6
+
+
+@pytest.mark.parametrize("factor", [2.5, -0.5])
+@pytest.mark.parametrize(
+    "form",
+    [
+        LowRank((84, 120), 2),
+        GatesForm(adtn.brick_wall(14)),
+        GatesForm(adtn.Sum((adtn.staircase(14), adtn.brick_wall(14, 1)))),
+    ],
+    ids=["low rank", "network with ReLU", "sum"],
+)
+def test_scaled_factors_decode_to_the_scaled_weight(form: Form, factor: float) -> None:
+    factors, _, _ = start(form, "fc2")
+    before = factors().detach().clone()
+    factors.scale(factor)
+    torch.testing.assert_close(factors().detach(), factor * before)
+
+
+@pytest.mark.parametrize("method", ["low_rank", *TENSORLY])
+def test_balanced_factors_are_of_one_size_and_decode_to_the_same(method: str) -> None:
+    form = forms_of(available(method), "default", 5000)["fc2"]
+    factors, _, _ = start(form, "fc2")
+    before = factors().detach().clone()
+    factors.balance()
+    sizes = [float(part.square().mean()) for part in factors.parts()]
+    assert sizes == pytest.approx([sizes[0]] * len(sizes), rel=1e-3)
+    torch.testing.assert_close(factors().detach(), before, rtol=1e-3, atol=1e-4)
+
+
+def test_the_quick_model_is_the_same_function() -> None:
+    plain, quick = LeNet5(), QuickLeNet5()
+    quick.load_state_dict(plain.state_dict())
+    images = torch.rand(8, 1, 28, 28)
+    torch.testing.assert_close(quick(images), plain(images))
+
+
+def test_a_placed_weight_keeps_the_mean_outputs() -> None:
+    model = LeNet5()
+    inputs = torch.rand(50, 400)
+    expected = model.fc1(inputs).detach().mean(0)
+    factors = LowRank((120, 400), 1).start(model.fc1.weight, torch.eye(400), 0)
+    place(model, "fc1", factors, InputMoments(torch.eye(400), inputs.mean(0)))
+    torch.testing.assert_close(model.fc1.weight, factors())
+    torch.testing.assert_close(model.fc1(inputs).detach().mean(0), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "bytes_of", "largest_step"),
+    [
+        ("fp32", lambda numbers, parts: 4 * numbers, 0),
+        ("fp16", lambda numbers, parts: 2 * numbers, 2**-11),
+        ("int8", lambda numbers, parts: numbers + 2 * parts, 0.6 / 127),
+    ],
+)
+def test_storage_counts_its_bytes_and_reads_back_nearly_the_same(
+    name: str, bytes_of: Callable[[int, int], int], largest_step: float
+) -> None:
+    storage = next(storage for storage in COMMON if storage.name == name)
+    factors, _, _ = start(GatesForm(adtn.staircase(14)), "fc2")
+    before = [part.clone() for part in factors.parts()]
+    assert storage.apply(factors) == bytes_of(factors.numbers, len(before))
+    for part, trained in zip(factors.parts(), before, strict=True):
+        assert (part - trained).abs().max() <= largest_step * trained.abs().max()
+        if name == "int8":
+            assert len(part.unique()) <= 255
+
+
+def test_training_moves_factors_and_the_dense_rest_at_their_own_rates() -> None:
+    torch.manual_seed(0)
+    model, images = LeNet5(), torch.rand(64, 1, 28, 28)
+    labels, targets = torch.randint(10, (64,)), torch.randn(64, 10)
+    factors = LowRank((120, 400), 2).start(model.fc1.weight, torch.eye(400), 0)
+    place(model, "fc1", factors, InputMoments(torch.eye(400), torch.zeros(400)))
+    watched = (factors.left, model.fc3.weight)
+    before = [parameter.detach().clone() for parameter in watched]
+    fine_tune(model, images, labels, targets, factor_rate=0.04, epochs=1, seed=0)  # one step of Adam
+    moved = [float((after.detach() - old).abs().max()) for after, old in zip(watched, before, strict=True)]
+    assert moved == pytest.approx([0.04, 0.005], rel=0.01)
+
+
+def make_task(**changes: Any) -> Task:
+    forms = forms_of("low_rank", "default", 1000)
+    return dataclasses.replace(Task("validation", "low_rank", "default", forms, 1000, 0, 0.02, 3, None), **changes)
+
+
+def test_factors_with_other_numbers_than_announced_are_refused() -> None:
+    model = LeNet5()
+    task = make_task(forms={"fc1": LowRank((120, 400), 2)}, budget=2000)
+    factors = LowRank((120, 400), 1).start(model.fc1.weight, torch.eye(400), 0)
+    place(model, "fc1", factors, InputMoments(torch.eye(400), torch.zeros(400)))
+    with pytest.raises(RuntimeError, match="expected 1040 numbers"):
+        check(model, task)
+
+
+def test_the_key_tells_runs_apart_but_not_names_of_recipes() -> None:
+    task = make_task()
+    assert task.key == make_task(recipe="other").key
+    others = [
+        make_task(stage="test"),
+        make_task(seed=1),
+        make_task(rate=0.04),
+        make_task(epochs=4),
+        make_task(images=100),
+        make_task(forms={**task.forms, "fc1": LowRank((120, 400), 2)}),
+    ]
+    assert len({task.key, *(other.key for other in others)}) == 1 + len(others)
+
+
+def run_of(task: Task, accuracy: float) -> dict[str, Any]:
+    stored = {form.name: {"bytes": (i + 1) * task.numbers, "accuracy": accuracy} for i, form in enumerate(COMMON)}
+    return {
+        "key": task.key,
+        **task.to_json(),
+        "errors": {},
+        "stored": stored,
+        "baseline": 0.99,
+        "seconds": {"fit": 1.0},
+        "commit": "0123456789ab",
+    }
+
+
+def test_runs_are_found_again_and_the_best_of_the_grid_is_chosen(tmp_path: Path) -> None:
+    runs = Runs(tmp_path / "runs.jsonl")
+    tasks = list(grid("low_rank", [1500, 1000], SETTING))
+    assert [task.rate for task in tasks] == list(RATES)
+    assert {task.budget for task in tasks} == {1000}
+    assert choice("low_rank", 1500, SETTING, runs.find) is None
+    for task in tasks:
+        runs.add(run_of(task, 0.9 + task.rate))
+    again = Runs(tmp_path / "runs.jsonl")
+    assert choice("low_rank", 1500, SETTING, again.find) == Choice("default", 8e-2, 1000)
+
+
+def test_a_diverged_run_is_never_the_best(tmp_path: Path) -> None:
+    runs = Runs(tmp_path / "runs.jsonl")
+    for task in grid("low_rank", [1000], SETTING):
+        row = run_of(task, 0.1)
+        if task.rate > RATES[0]:
+            row = {**row, "diverged": "the loss is nan"}
+            del row["stored"]
+        runs.add(row)
+    found = choice("low_rank", 1000, SETTING, runs.find)
+    assert found is not None
+    assert found.rate == RATES[0]
+
+
+def test_the_tables_show_every_method_and_budget_and_say_why_one_is_missing(tmp_path: Path) -> None:
+    for method in TENSORLY:
+        available(method)
+    runs = Runs(tmp_path / "runs.jsonl")
+    for method, base in (("low_rank", 0.97), ("tt_matrix", 0.98)):
+        for task in grid(method, [1000], SETTING):
+            runs.add(run_of(task, base))
+        chosen = choice(method, 1000, SETTING, runs.find)
+        assert chosen is not None
+        for seed in (0, 1, 2):
+            runs.add(run_of(final_task(method, 1000, seed, chosen, SETTING), base + 0.001 * seed))
+    result = fold(runs, (0, 1, 2), SETTING)
+    assert len(result["rows"]) == len(BUDGETS) * len(METHODS)
+    by_numbers = accuracy_table(result)
+    assert "97.10 ± 0.10 (0.20), 890" in by_numbers
+    assert "**98.10 ± 0.10 (0.20), " in by_numbers
+    assert "- `low_rank` at 250, 400, 650: its smallest form has 890 numbers." in by_numbers
+    assert "not run" in by_numbers
+    assert "| ≤ 1,000 | int8 | 97.10 ± 0.10 (0.20), 2,670 B |" in bytes_table(result)
+    assert "| ≤ 1,000 | default, 0.005 |" in choices_table(result)
+
+
+def test_spread_is_over_the_runs() -> None:
+    assert spread([1.0, 2.0, 4.0]) == pytest.approx((7 / 3, math.sqrt(7 / 3), 3.0))
+    assert spread([1.0]) == (1.0, 0.0, 0.0)
+
+
+def test_the_front_has_no_point_that_another_beats() -> None:
+    plotting = plotter()
+    sizes_and_errors = [(10, 5.0), (20, 6.0), (20, 4.0), (30, 4.0), (40, 3.0)]
+    points = [plotting.Point(size, Spread(error, 0.0, 0.0)) for size, error in sizes_and_errors]
+    assert [point.size for point in plotting.front(points)] == [10, 20, 40]
+
+
+def test_the_same_result_is_the_same_figure(tmp_path: Path) -> None:
+    plotting = plotter()
+    task = make_task(stage="test")
+    row = {"method": "low_rank", "budget": 1000, "numbers": task.numbers, "runs": [run_of(task, 0.97)]}
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        plotting.plot({"rows": [row]}, tmp_path / name)
+    for file in ("accuracy_numbers.svg", "accuracy_bytes.svg"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def plotter() -> ModuleType:
+    """The module of the figures, or a skipped test where there is nothing to draw with."""
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    return import_module("bench.accuracy.plot")
