@@ -55,8 +55,8 @@ class Trial(_Open):
     parameters: int = Field(description="Of the whole model.")
     ratio: float
     encoded_parameters: int
-    heldout_accuracy: float
-    drop: float = Field(description="Percentage points below the original, on the same samples.")
+    heldout_accuracy: float | None = Field(description="Null where training diverged.")
+    drop: float | None = Field(description="Percentage points below the original, on the same samples.")
     seconds: float
     kept: bool = Field(description="Whether the drop is within the target.")
 

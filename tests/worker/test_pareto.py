@@ -52,6 +52,11 @@ def test_the_same_trials_give_the_same_bytes_whatever_the_seconds() -> None:
     assert first == second
 
 
+def test_a_trial_that_diverged_is_left_out() -> None:
+    diverged = trial(500, 0.9) | {"heldout_accuracy": None, "drop": None, "kept": False}
+    assert len(circles(drawn(diverged, trial(9000, 0.975)))) == 1
+
+
 def test_a_single_trial_can_be_drawn() -> None:
     assert len(circles(drawn(trial(61_706, 0.98)))) == 1
     assert len(circles(drawn(trial(7, 1.0)))) == 1

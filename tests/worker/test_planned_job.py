@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import save_file
 from support.digits import DigitsLeNet
 
+from adtn.errors import TrainingDiverged
+from adtn.plan import Plan
 from jobs import records
 from jobs.database import migrate
 from jobs.leases import Progress
@@ -25,6 +27,7 @@ from worker.pipeline import fit as fit_module
 from worker.pipeline import run as run_module
 from worker.pipeline.progress import ProgressReporter, shares_of
 from worker.pipeline.run import Outcome, run_pipeline
+from worker.pipeline.trials import Trials
 from worker.resources import Resources, open_resources
 
 Run = Callable[..., Outcome]
@@ -161,11 +164,30 @@ def test_intervals_and_warnings_are_in_the_report(searched: Searched) -> None:
 def test_no_model_that_keeps_the_accuracy_fails_with_the_best_found(
     make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.pipeline.trials.Trials._compressed_accuracy", lambda self, plan: self.baseline - 0.2)
+    monkeypatch.setattr(Trials, "_compressed_accuracy", lambda self, plan: self.baseline - 0.2)
     with pytest.raises(ProblemError, match=r"best of \d trials .* 20 points below") as raised:
         run(make_job(compression=target(max_accuracy_drop=1)))
     assert raised.value.code == "accuracy_not_kept"
     assert raised.value.errors[0].pointer == "/compression/target/max_accuracy_drop"
+
+
+def test_a_size_at_which_training_diverges_does_not_end_the_search(
+    make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+    compressed_accuracy = Trials._compressed_accuracy
+
+    def diverge_at_first(self: Trials, plan: Plan) -> float:
+        tried.append(plan.parameters)
+        if len(tried) == 1:
+            raise TrainingDiverged("the loss is nan")
+        return compressed_accuracy(self, plan)
+
+    monkeypatch.setattr(Trials, "_compressed_accuracy", diverge_at_first)
+    report = run(make_job(compression=target(max_accuracy_drop=100), search={"max_trials": 2})).report
+    assert [trial["kept"] for trial in report["search"]["trials"]] == [False, True]
+    assert report["search"]["trials"][0]["heldout_accuracy"] is None
+    assert report["parameters"]["encoded"]["compressed"] == tried[1] > tried[0]
 
 
 def test_a_search_ends_with_its_time(make_job: Callable[..., JobRecord], run: Run) -> None:

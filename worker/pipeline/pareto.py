@@ -16,9 +16,10 @@ def pareto_svg(search: Mapping[str, Any]) -> str:
     and accuracy. The upper dashed line is the original's accuracy, the lower one the least that keeps the promise.
 
     Args:
-        search: The report's section of that name, with at least one trial.
+        search: The report's section of that name; at least one of its trials has an accuracy.
     """
-    trials, baseline = search["trials"], search["baseline_heldout_accuracy"]
+    trials = [trial for trial in search["trials"] if trial["heldout_accuracy"] is not None]
+    baseline = search["baseline_heldout_accuracy"]
     least = baseline - search["max_accuracy_drop"] / 100
     axes = _Axes(
         [trial["parameters"] for trial in trials], [*(trial["heldout_accuracy"] for trial in trials), baseline, least]

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from torch import nn
 
 import adtn
+from adtn.errors import TrainingDiverged
 from adtn.moments import InputMoments
 from adtn.plan import Plan
 from jobs.planning import most_trials
@@ -34,8 +35,8 @@ class Trial:
         parameters: Numbers of the whole model.
         ratio: How many times smaller it is.
         encoded_parameters: Numbers of the encoded layers.
-        heldout_accuracy: Share of the held-out samples that are right.
-        drop: Percentage points below the original on the same samples.
+        heldout_accuracy: Share of the held-out samples that are right; None if training diverged.
+        drop: Percentage points below the original on the same samples; None likewise.
         seconds: That the trial took.
         kept: Whether it keeps the promise.
     """
@@ -43,8 +44,8 @@ class Trial:
     parameters: int
     ratio: float
     encoded_parameters: int
-    heldout_accuracy: float
-    drop: float
+    heldout_accuracy: float | None
+    drop: float | None
     seconds: float
     kept: bool
 
@@ -112,17 +113,20 @@ class Trials:
 
     def _keeps(self, size: int) -> bool:
         started, plan = time.monotonic(), self._plans[size]
-        accuracy = self._compressed_accuracy(plan)
-        drop = 100 * (self.baseline - accuracy)
+        try:
+            accuracy = self._compressed_accuracy(plan)
+        except TrainingDiverged:  # of this size: another may well be trained
+            accuracy = None
+        drop = None if accuracy is None else 100 * (self.baseline - accuracy)
         parameters = self._original - plan.saved
         trial = Trial(
             parameters=parameters,
             ratio=round(self._original / parameters, 2),
             encoded_parameters=plan.parameters,
             heldout_accuracy=accuracy,
-            drop=round(drop, 4),
+            drop=None if drop is None else round(drop, 4),
             seconds=round(time.monotonic() - started, 3),
-            kept=drop <= self.max_drop + ROUNDING,
+            kept=drop is not None and drop <= self.max_drop + ROUNDING,
         )
         self.done.append(trial)
         return trial.kept
@@ -179,9 +183,12 @@ class Trials:
         )
         if not self.done:
             return f"{asked}, but no trial ended within {self.caps.max_minutes:g} minutes; raise search.max_minutes"
-        best = max(self.done, key=lambda trial: (trial.heldout_accuracy, -trial.parameters))
+        measured = [(trial.drop, trial.parameters, trial.ratio) for trial in self.done if trial.drop is not None]
+        if not measured:
+            return f"{asked}, but training diverged in each of {len(self.done)} trials; use a smaller learning rate"
+        drop, parameters, ratio = min(measured)
         return (
-            f"{asked}, but the best of {len(self.done)} trials (the caps are {caps}) is {best.drop:g} points below, at "
-            f"{best.parameters:,} numbers (a ratio of {best.ratio:g}); allow a larger drop, more epochs of "
+            f"{asked}, but the best of {len(self.done)} trials (the caps are {caps}) is {drop:g} points below, at "
+            f"{parameters:,} numbers (a ratio of {ratio:g}); allow a larger drop, more epochs of "
             "fine-tuning, or more trials"
         )
