@@ -7,7 +7,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,26 @@ class Curve:
 
 
 def measured(points: Iterable[tuple[int, float]], entries: int) -> Curve:
-    """The curve through measurements; the dense weight loses nothing.
+    """The curve nearest to measurements of which some contradict each other; the dense weight loses nothing.
 
-    A structure that measures worse than a smaller one counts as no better than that one.
+    Where a structure measures worse than a smaller one, both are taken at their mean: one lucky measurement then does
+    not speak for all that are larger.
 
     Args:
         points: (parameters, loss) in any order, each size once; the loss at least 0.
         entries: Of the dense weight, more than any of the sizes.
+
+    Source: pool adjacent violators, Ayer et al. (1955), doi:10.1214/aoms/1177728423.
     """
     sizes, losses = zip(*sorted(points), (entries, 0.0), strict=True)
-    return Curve(tuple(zip(sizes, accumulate(losses, min), strict=True)))
+    pools: list[tuple[float, int]] = []  # (mean, how many measurements)
+    for loss in losses:
+        mean, count = loss, 1
+        while pools and pools[-1][0] < mean:
+            earlier, more = pools.pop()
+            mean, count = (mean * count + earlier * more) / (count + more), count + more
+        pools.append((mean, count))
+    return Curve(tuple(zip(sizes, (mean for mean, count in pools for _ in range(count)), strict=True)))
 
 
 def even(entries: int) -> Curve:

@@ -1,4 +1,6 @@
+import itertools
 import math
+import random
 
 import pytest
 
@@ -12,13 +14,20 @@ def test_loss_between_two_sizes_lies_on_a_line_over_the_logarithm() -> None:
     assert [curve.at(size) for size in (50, 5000)] == [4.0, 0.0]
 
 
-def test_a_measurement_worse_than_a_smaller_size_counts_as_no_better() -> None:
-    assert measured([(300, 1.5), (100, 1.0), (500, 0.25)], 900).points == (
-        (100, 1.0),
-        (300, 1.0),
-        (500, 0.25),
-        (900, 0),
-    )
+def test_measurements_that_contradict_each_other_are_taken_at_their_mean() -> None:
+    curve = measured([(300, 2.0), (100, 1.0), (500, 0.25)], 900)
+    assert curve.points == ((100, 1.5), (300, 1.5), (500, 0.25), (900, 0))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_falling_curve_is_nearer_to_the_measurements(seed: int) -> None:
+    draw = random.Random(seed)
+    losses = [draw.random() for _ in range(4)]
+    curve = measured(enumerate(losses, start=1), 5)
+    distance = sum((curve.at(size) - loss) ** 2 for size, loss in enumerate(losses, start=1))
+    for rising in itertools.combinations_with_replacement([i / 20 for i in range(21)], 4):
+        other = sum((level - loss) ** 2 for level, loss in zip(reversed(rising), losses, strict=True))
+        assert other >= distance - 1e-12
 
 
 def test_where_nothing_is_measured_a_number_is_worth_what_the_layer_lacks() -> None:
