@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from adtn.sites import interleaved as interleaved
     from adtn.sites import mixed_radix as mixed_radix
     from adtn.sites import sites_for as sites_for
+    from adtn.storing import stored_bytes as stored_bytes
     from adtn.structure import Structure as Structure
     from adtn.structure import Sum as Sum
 
@@ -99,6 +100,7 @@ _HOME = {
     "save": "files",
     "sites_for": "sites",
     "staircase": "arrangements",
+    "stored_bytes": "storing",
     "tt_matrix": "arrangements",
 }
 

@@ -69,9 +69,9 @@ class _Batch:
     """ADTNs of one structure whose weights are decoded together, and lead their gradients back together."""
 
     def __init__(self, adtns: list[ADTN]) -> None:
-        self._gates = [adtn.gates for adtn in adtns]
+        self._numbers = [adtn.numbers() for adtn in adtns]
         # Leaves at both ends: the gates of an unused weight must not get a gradient, not even of zeros.
-        self._stacked = _stack(adtns).requires_grad_()
+        self._stacked = _stack(self._numbers).requires_grad_()
         self._decoded = _contracted(adtns, self._stacked)  # (adtns, entries)
         rows = zip(adtns, self._decoded.detach(), strict=True)
         self._leaves = [row.view(adtn.shape).requires_grad_() for adtn, row in rows]
@@ -93,7 +93,7 @@ class _Batch:
         del grads, rows  # the contraction needs room
         with torch.autocast(grad.device.type, enabled=False):
             (found,) = torch.autograd.grad(self._decoded, self._stacked, grad)
-        torch.autograd.backward([self._gates[i] for i in used], [found[i] for i in used])
+        torch.autograd.backward([self._numbers[i] for i in used], [found[i] for i in used])
 
     def close(self) -> None:
         """Refuse gradients from now on: nobody would bring them to the gates."""
@@ -107,11 +107,12 @@ def _refuse(_grad: Tensor) -> NoReturn:
 
 def _kept(adtns: list[ADTN]) -> dict[nn.Module, HandedOut]:
     """The weights of ADTNs that need no gradient; what they do not keep yet is decoded."""
-    weights = {adtn: adtn.kept.get(adtn.gates, adtn.dtype) for adtn in adtns}
+    weights = {adtn: adtn.kept.get(adtn.numbers(), adtn.dtype) for adtn in adtns}
     with torch.inference_mode(False), torch.no_grad():  # as when a single one is decoded
         for group in _groups(adtn for adtn, weight in weights.items() if weight is None):
-            for adtn, row in zip(group, _contracted(group, _stack(group)), strict=True):
-                weights[adtn] = adtn.kept.put(adtn.gates, row.view(adtn.shape).to(adtn.dtype))
+            numbers = [adtn.numbers() for adtn in group]
+            for adtn, own, row in zip(group, numbers, _contracted(group, _stack(numbers)), strict=True):
+                weights[adtn] = adtn.kept.put(own, row.view(adtn.shape).to(adtn.dtype))
     return {adtn: HandedOut(adtn.gates, weight) for adtn, weight in weights.items() if weight is not None}
 
 
@@ -127,9 +128,9 @@ def _groups(adtns: Iterable[ADTN]) -> Iterator[list[ADTN]]:
             yield group[start : start + most]
 
 
-def _stack(adtns: list[ADTN]) -> Tensor:
-    """Their gates, (adtns, structure.parameters)."""
-    return torch.stack([adtn.gates.detach() for adtn in adtns])
+def _stack(numbers: list[Tensor]) -> Tensor:
+    """Of several ADTNs, (adtns, structure.parameters)."""
+    return torch.stack([own.detach() for own in numbers])
 
 
 def _contracted(adtns: list[ADTN], gates: Tensor) -> Tensor:

@@ -81,6 +81,11 @@ def gates_key(key: str) -> str:
     return f"{prefix}.parametrizations.{name}.0.gates" if prefix else f"parametrizations.{name}.0.gates"
 
 
+def scales_key(key: str) -> str:
+    """The state_dict key of the scales of the encoded weight `key`, which is there if its gates are quantised."""
+    return gates_key(key).removesuffix("gates") + "scales"
+
+
 def _owner(model: nn.Module, key: str) -> tuple[nn.Module, str]:
     """The module that holds the parameter `key`, and the parameter's name in it."""
     prefix, _, name = key.rpartition(".")

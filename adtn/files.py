@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from adtn.contraction import contract
-from adtn.encoding import encode, encoded_places, gates_key
+from adtn.encoding import encode, encoded_places, gates_key, scales_key
 from adtn.errors import FormatError
 from adtn.header import FORMAT_VERSION, METADATA_KEY, Encoded, Header, parse_header
 from adtn.module import ADTN
-from adtn.start import gate_dtype
+from adtn.storing import restored, scales_of, stored
 from adtn.ties import gather_ties
 
 __all__ = ["FORMAT_VERSION", "decode", "load", "save"]
@@ -36,7 +36,8 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         path: Of the file.
 
     Raises:
-        FormatError: An entry of the state_dict is not a tensor, or its key is that of an encoded weight's gates.
+        FormatError: An entry of the state_dict is not a tensor, or its key is that of an encoded weight's gates; or
+            gates that are to be integers are not finite.
     """
     tensors, header = _contents(model)
     target = Path(path)
@@ -74,10 +75,15 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
         adtn = ADTN(item.shape, item.structure, parameters[key].dtype)
         with torch.no_grad():
             adtn.gates.copy_(gates[key])
-        for place in (key, *(alias for alias, stored in header.aliases.items() if stored == key)):
+        if item.bits is not None:
+            adtn.quantise(item.bits, scales_of(item))
+        for place in (key, *(alias for alias, named in header.aliases.items() if named == key)):
             if not _is_encoded(model, place):
                 encode(model, place, adtn)
-    tensors.update({gates_key(key): adtn.gates.detach() for key, adtn in encoded_places(model)})
+    for key, adtn in encoded_places(model):
+        tensors[gates_key(key)] = adtn.gates.detach()
+        if adtn.scales is not None:
+            tensors[scales_key(key)] = adtn.scales
     model.load_state_dict(tensors)
     return model
 
@@ -116,12 +122,15 @@ def _contents(model: nn.Module) -> tuple[dict[str, Tensor], Header]:
     tensors: dict[str, Tensor] = {}
     for key, adtn in encoded_places(model):
         state.pop(gates_key(key))
+        state.pop(scales_key(key), None)
         if adtn in first:
             aliases[key] = first[adtn]
             continue
         first[adtn] = key
-        encoded[key] = Encoded(tuple(adtn.shape), adtn.dtype, adtn.structure)
-        tensors[key + _GATES] = adtn.gates.detach().cpu().contiguous()
+        try:
+            encoded[key], tensors[key + _GATES] = stored(adtn)
+        except FormatError as error:
+            raise FormatError(f"{key}: {error}") from None
     for key, value in state.items():
         if not isinstance(value, Tensor):
             raise FormatError(f"{key}: expected a tensor in the state_dict, got {type(value).__name__}")
@@ -145,12 +154,10 @@ def _read(path: str | os.PathLike[str]) -> tuple[Header, dict[str, Tensor]]:
         gates = tensors.get(key + _GATES)
         if gates is None:
             raise FormatError(f"{path}: {key}: expected the tensor {key + _GATES!r}, which is missing")
-        expected = (item.structure.parameters,)
-        if tuple(gates.shape) != expected or gates.dtype != gate_dtype(item.dtype):
-            raise FormatError(
-                f"{path}: {key + _GATES}: expected shape {expected} and {gate_dtype(item.dtype)}, "
-                f"got {tuple(gates.shape)} and {gates.dtype}"
-            )
+        try:
+            tensors[key + _GATES] = restored(gates, item)
+        except FormatError as error:
+            raise FormatError(f"{path}: {key + _GATES}: {error}") from None
         if key in tensors:
             raise FormatError(f"{path}: {key}: expected gates only, got the dense tensor too")
     for alias, key in header.aliases.items():

@@ -11,7 +11,8 @@ from torch.nn import functional
 from adtn.decoding import decoded_once
 from adtn.encoding import encoded
 from adtn.errors import ShapeError, TrainingDiverged
-from adtn.schedules import ScheduleName, scheduler
+from adtn.module import ADTN
+from adtn.schedules import ScheduleName, phased_in, scheduler
 from adtn.structure import AnyStructure
 
 GATE_RATE_FACTOR = 8
@@ -33,6 +34,9 @@ class FineTuneOptions:
         distill: Whether the outputs of the teacher are imitated, where there is one.
         temperature: Of the softened outputs that are compared.
         seed: Of the order of the samples and of dropout.
+        gate_bits: Gates become integers of so many bits, 2 to 8. The rounding is phased in while they are trained; in
+            the last tenth of the steps, what is trained is what is stored. With 0 epochs they are rounded all the same.
+            None leaves each ADTN as it is.
     """
 
     epochs: int = 3
@@ -43,6 +47,7 @@ class FineTuneOptions:
     distill: bool = True
     temperature: float = 2.0
     seed: int = 0
+    gate_bits: int | None = None
 
 
 def fine_tune(
@@ -68,12 +73,13 @@ def fine_tune(
         on_step: Called after each step with its number (from 1), the number of steps and the loss; may raise to stop.
 
     Raises:
-        ShapeError: The numbers of inputs and labels differ, or are 0.
+        ShapeError: The numbers of inputs and labels differ, or are 0; or `gate_bits` is out of range.
         TrainingDiverged: The loss is no longer finite.
     """
     options = options or FineTuneOptions()
     if len(inputs) != len(labels) or len(inputs) == 0:
         raise ShapeError(f"expected as many labels as inputs, at least one, got {len(inputs)} and {len(labels)}")
+    rounded = _quantised(model, options.gate_bits)
     if options.epochs == 0:
         return
     device = next(model.parameters()).device
@@ -84,8 +90,10 @@ def fine_tune(
         torch.manual_seed(options.seed)
         model.train()
         try:
-            _train(model, inputs, labels, targets, options, on_step)
+            _train(model, inputs, labels, targets, options, on_step, rounded)
         finally:
+            for adtn in rounded:
+                adtn.rounding = 1.0
             for module, mode in modes:
                 module.training = mode
 
@@ -97,8 +105,9 @@ def _train(
     targets: Tensor | None,
     options: FineTuneOptions,
     on_step: Callable[[int, int, float], None] | None,
+    rounded: list[ADTN],
 ) -> None:
-    """The loop over epochs and batches."""
+    """The loop over epochs and batches; the rounding of `rounded` is phased in."""
     device = next(model.parameters()).device
     optimiser = _optimiser(model, options)
     order = torch.Generator().manual_seed(options.seed)
@@ -107,6 +116,8 @@ def _train(
     step = 0
     for _ in range(options.epochs):
         for batch in _batches(len(inputs), options.batch_size, order):
+            for adtn in rounded:
+                adtn.rounding = phased_in(step, steps)
             optimiser.zero_grad()
             with decoded_once(model):
                 outputs = model(_pick(inputs, batch, device))
@@ -158,6 +169,16 @@ def gate_rate(structure: AnyStructure, options: FineTuneOptions) -> float:
         return options.gate_learning_rate
     width = max(gate.out for gate in structure.gates)
     return GATE_RATE_FACTOR * options.learning_rate * min(1, 2 / structure.depth) * min(1, 4 / width)
+
+
+def _quantised(model: nn.Module, bits: int | None) -> list[ADTN]:
+    """Quantise the gates of every encoded weight, if there are bits; return the ADTNs for which this was done."""
+    if bits is None:
+        return []
+    adtns = list(encoded(model).values())
+    for adtn in adtns:
+        adtn.quantise(bits)
+    return adtns
 
 
 def _optimiser(model: nn.Module, options: FineTuneOptions) -> torch.optim.Adam:

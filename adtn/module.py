@@ -6,10 +6,12 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from adtn.balancing import balanced, group_numbers
 from adtn.blocks import handed_out
 from adtn.contraction import contract
 from adtn.errors import ShapeError
 from adtn.keeping import KeptWeight, reused
+from adtn.quantising import best_scales, check_bits, quantised
 from adtn.start import WEIGHT_DTYPES, gate_dtype, orthogonal_gates
 from adtn.structure import AnyStructure
 
@@ -28,6 +30,10 @@ class ADTN(nn.Module):
 
     Attributes:
         gates: The numbers of all gates in order, flat (structure.parameters,).
+        bits: In which each of them is stored, 2 to 8, or None: as a float. See `quantise`.
+        scales: With bits, one a group of gates: see `adtn.balancing.scale_groups`. Else None.
+        rounding: With bits, how much of the rounding the decoded weight shows, from 0 to 1. Below 1 only while
+            `fine_tune` phases it in.
         relative_error: ||W - T|| / ||W|| when a fit made this ADTN, else None.
         kept: The decoded weight between one evaluation and the next. No part of the state_dict, copies or pickles.
 
@@ -57,6 +63,10 @@ class ADTN(nn.Module):
         if dtype not in WEIGHT_DTYPES:
             raise ShapeError(f"dtype: expected one of {', '.join(map(str, WEIGHT_DTYPES))}, got {dtype}")
         self.gates = nn.Parameter(orthogonal_gates(structure, gate_dtype(dtype), generator))
+        self.bits: int | None = None
+        self.rounding = 1.0
+        self.scales: Tensor | None
+        self.register_buffer("scales", None)
 
     def forward(self) -> Tensor:
         """The decoded weight, of `shape` and `dtype`, differentiable with respect to the gates.
@@ -74,19 +84,53 @@ class ADTN(nn.Module):
             return given
         if differentiable and self.training:  # the gates are about to change
             return self.decode()
-        kept = self.kept.get(self.gates, self.dtype)
+        numbers = self.numbers()
+        kept = self.kept.get(numbers, self.dtype)
         if kept is not None:
-            return reused(self.gates, kept, self._decoded) if differentiable else kept
+            return reused(numbers, kept, self._decoded) if differentiable else kept
         if differentiable:
-            weight = self.decode()
-            self.kept.put(self.gates, weight)
+            weight = self._decoded(numbers)
+            self.kept.put(numbers, weight)
             return weight
         with torch.inference_mode(False), torch.no_grad():  # so that the kept weight serves in every mode
-            return self.kept.put(self.gates, self.decode())
+            return self.kept.put(numbers, self.decode())
 
     def decode(self) -> Tensor:
         """Decode the weight now, whatever is known of it, and keep nothing; differentiable."""
-        return self._decoded(self.gates)
+        return self._decoded(self.numbers())
+
+    def numbers(self) -> Tensor:
+        """The gates as they are stored and decoded, (structure.parameters,): with bits they are rounded.
+
+        Differentiable: see `adtn.quantising.quantised`.
+        """
+        if self.bits is None or self.scales is None:
+            return self.gates
+        rounded = quantised(self.gates, self.scales, self.structure, self.bits)
+        return rounded if self.rounding == 1 else torch.lerp(self.gates, rounded, self.rounding)
+
+    @torch.no_grad()
+    def quantise(self, bits: int, scales: Tensor | None = None) -> None:
+        """From now on, decode and store the gates as integers of a few bits times a scale.
+
+        The gates themselves stay floats that can be trained: the weight is that of the rounded ones.
+
+        Args:
+            bits: Of each integer, 2 to 8.
+            scales: One a group of gates, positive. By default the gates are balanced, which does not change the
+                tensor, and each group gets the scale that rounds them best.
+
+        Raises:
+            ShapeError: The bits are out of range, or the number of scales is not that of the groups.
+        """
+        check_bits(bits)
+        groups = len(group_numbers(self.structure))
+        if scales is None:
+            self.gates.copy_(balanced(self.gates, self.structure))
+            scales = best_scales(self.gates, self.structure, bits)
+        elif scales.shape != (groups,):
+            raise ShapeError(f"scales: expected shape ({groups},), got {tuple(scales.shape)}")
+        self.bits, self.scales = bits, scales.to(self.gates)
 
     def is_differentiable(self) -> bool:
         """Whether a weight decoded now would bring a gradient to the gates."""
@@ -114,13 +158,14 @@ class ADTN(nn.Module):
         return ()
 
     def extra_repr(self) -> str:
-        """Shape, structure and count, for `print(model)`."""
+        """Shape, structure, count and bits, for `print(model)`."""
         structure = ", ".join(f"{name}={value!r}" for name, value in self.structure.summary().items())
-        return f"shape={tuple(self.shape)}, {structure}, parameters={self.structure.parameters}"
+        bits = "" if self.bits is None else f", bits={self.bits}"
+        return f"shape={tuple(self.shape)}, {structure}, parameters={self.structure.parameters}{bits}"
 
-    def _decoded(self, gates: Tensor) -> Tensor:
+    def _decoded(self, numbers: Tensor) -> Tensor:
         """The weight of these gates."""
-        return contracted(gates, self.structure, self.shape.numel()).view(self.shape).to(self.dtype)
+        return contracted(numbers, self.structure, self.shape.numel()).view(self.shape).to(self.dtype)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Follow `model.half()` and its like with the decoded weight's dtype; gates stay float32 or float64."""

@@ -1,4 +1,4 @@
-"""Learning-rate schedules."""
+"""Schedules: of learning rates, and of rounding."""
 
 import math
 from typing import Literal
@@ -9,6 +9,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 ScheduleName = Literal["cosine", "one_cycle"]
 
 WARM_UP_FRACTION = 0.1
+PHASE_IN_FRACTION = 0.9
 
 
 def cosine(step: int, steps: int) -> float:
@@ -22,6 +23,15 @@ def warm_cosine(step: int, steps: int) -> float:
     if step < warm_up:
         return (step + 1) / (warm_up + 1)
     return cosine(step - warm_up, max(1, steps - warm_up))
+
+
+def phased_in(step: int, steps: int) -> float:
+    """Up along a line to 1 in the first nine tenths of the steps, then 1.
+
+    With coarse rounding from the start, each step at the high rates of the beginning makes many numbers jump, and they
+    find nothing to settle on; with rounding late, too few steps are left to make up for it.
+    """
+    return min(1.0, (step + 1) / max(1.0, PHASE_IN_FRACTION * steps))
 
 
 def scheduler(name: ScheduleName, optimiser: Optimizer, steps: int) -> LRScheduler:

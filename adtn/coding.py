@@ -1,0 +1,104 @@
+"""The integers of an ADTN's gates as few bytes: a distribution whose width is stored, and a range coder.
+
+The README of this package specifies the format. No torch here; what is read depends on integer arithmetic alone.
+"""
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import accumulate
+from math import log2
+
+from adtn.errors import FormatError
+from adtn.range_coder import Decoder, Encoder
+
+END = 2**8
+"""After the last integer stands the first of so many equal symbols: bytes that say something else are damaged."""
+
+_ONE = 2**32
+_SPREAD = 2**15
+"""What the frequencies add up to, but for the 1 that each has at least."""
+
+
+def pack(numbers: Sequence[int], bits: int) -> bytes:
+    """Write integers.
+
+    Args:
+        numbers: Each at most 2^(bits - 1) - 1 in size.
+        bits: 2 to 8.
+
+    Returns:
+        One byte that says which distribution has the shortest result, and the code.
+    """
+    highest = 2 ** (bits - 1) - 1
+    parameter = _best_parameter(numbers, highest)
+    starts = _starts(parameter, highest)
+    encoder = Encoder()
+    for number in numbers:
+        symbol = number + highest
+        encoder.write(starts[symbol], starts[symbol + 1] - starts[symbol], starts[-1])
+    encoder.write(0, 1, END)
+    return bytes([parameter]) + encoder.finished()
+
+
+def unpack(data: bytes, count: int, bits: int) -> list[int]:
+    """Read the integers that `pack` wrote.
+
+    Time and memory are bounded by the size of the data: an integer takes at least a quarter of a bit.
+
+    Args:
+        data: The bytes.
+        count: How many integers.
+        bits: 2 to 8.
+
+    Raises:
+        FormatError: The bytes are not those of `count` integers.
+    """
+    if not data:
+        raise FormatError("expected at least one byte, got none")
+    highest = 2 ** (bits - 1) - 1
+    starts = _starts(data[0], highest)
+    decoder = Decoder(data[1:])
+    numbers = []
+    for _ in range(count):
+        symbol = bisect_right(starts, decoder.peek(starts[-1])) - 1
+        decoder.take(starts[symbol], starts[symbol + 1] - starts[symbol], starts[-1])
+        numbers.append(symbol - highest)
+    if decoder.peek(END) != 0:
+        raise FormatError(f"expected the end after {count} integers, got another one")
+    decoder.take(0, 1, END)
+    decoder.finish()
+    return numbers
+
+
+def _best_parameter(numbers: Sequence[int], highest: int) -> int:
+    """The parameter with the shortest code."""
+    counts = Counter(numbers)
+
+    def length(parameter: int) -> float:
+        starts = _starts(parameter, highest)
+        return sum(
+            count * log2(starts[-1] / (starts[number + highest + 1] - starts[number + highest]))
+            for number, count in counts.items()
+        )
+
+    return min(range(256), key=length)
+
+
+@lru_cache(maxsize=1024)
+def _starts(parameter: int, highest: int) -> tuple[int, ...]:
+    """For the integers from -highest to highest, the frequencies of all before it, added up; then those of all.
+
+    The frequency of k is close to exp(-k^2 / 2 sigma^2), with sigma about m / 64: from 1/2 to much more than `highest`.
+    """
+    m = (16 + parameter % 16) << parameter // 16
+    ratio = _ONE * m * m // (m * m + 2048)
+    twice = ratio * ratio // _ONE
+    weights = [_ONE]
+    for _ in range(highest):
+        weights.append(weights[-1] * ratio // _ONE)
+        ratio = ratio * twice // _ONE
+    total = 2 * sum(weights) - weights[0]
+    frequencies = [1 + weight * _SPREAD // total for weight in weights]
+    return tuple(accumulate([*frequencies[:0:-1], *frequencies], initial=0))
