@@ -1,5 +1,6 @@
 """A job asks for an accuracy and gets the smallest model that was found to keep it."""
 
+import time
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -7,7 +8,7 @@ from xml.etree import ElementTree
 import httpx
 import pytest
 from safetensors.torch import load as load_bytes
-from support.api import artifact, create, succeeded, upload
+from support.api import artifact, create, finished, succeeded, upload
 from support.digits import DigitsLeNet, accuracy
 
 from worker.datasets import Dataset
@@ -18,17 +19,23 @@ DROP = 4.0
 
 
 @pytest.fixture(scope="module")
-def job(stack: Any, checkpoint: Path) -> dict[str, Any]:
+def settings(stack: Any, checkpoint: Path) -> dict[str, Any]:
     with stack.client() as api:
-        settings = {
-            "checkpoint": upload(api, checkpoint)["id"],
-            "architecture": "lenet5",
-            "dataset": "digits",
-            "compression": {"target": {"max_accuracy_drop": DROP}},
-            "fit": {"steps": 60},
-            "fine_tune": {"epochs": 4, "batch_size": 64},
-            "search": {"max_trials": 3, "max_minutes": 2},
-        }
+        file = upload(api, checkpoint)
+    return {
+        "checkpoint": file["id"],
+        "architecture": "lenet5",
+        "dataset": "digits",
+        "compression": {"target": {"max_accuracy_drop": DROP}},
+        "fit": {"steps": 60},
+        "fine_tune": {"epochs": 4, "batch_size": 64},
+        "search": {"max_trials": 3, "max_minutes": 2},
+    }
+
+
+@pytest.fixture(scope="module")
+def job(stack: Any, settings: dict[str, Any]) -> dict[str, Any]:
+    with stack.client() as api:
         return succeeded(api, create(api, **settings)["id"])
 
 
@@ -59,6 +66,18 @@ def test_the_plot_has_every_trial(api: httpx.Client, job: dict[str, Any]) -> Non
     root = ElementTree.fromstring(answer.content)
     circles = root.findall("{http://www.w3.org/2000/svg}circle")
     assert len(circles) == len(job["report"]["search"]["trials"])
+
+
+def test_a_job_is_cancelled_in_the_middle_of_a_trial(api: httpx.Client, settings: dict[str, Any]) -> None:
+    job_id = create(api, **settings | {"fine_tune": {"epochs": 1000, "batch_size": 16}})["id"]
+    for _ in range(600):
+        message = str(api.get(f"/v1/jobs/{job_id}").json()["progress"]["message"])
+        if message.startswith("trial 1") and "fine-tuning" in message:
+            break
+        time.sleep(0.1)
+    assert "fine-tuning" in message
+    api.post(f"/v1/jobs/{job_id}/cancel")
+    assert finished(api, job_id, within_s=30)["status"] == "cancelled"
 
 
 def test_trials_are_told_as_they_happen(api: httpx.Client, job: dict[str, Any]) -> None:

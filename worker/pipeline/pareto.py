@@ -30,8 +30,8 @@ def pareto_svg(search: Mapping[str, Any]) -> str:
         "<title>Held-out accuracy over the number of parameters</title>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
         *axes.drawn(),
-        *_level(axes, baseline, "original"),
-        *_level(axes, least, "least that keeps the promise"),
+        *_level(axes, baseline, "original", -4),
+        *_level(axes, least, "least that keeps the promise", 14),
         f'<polyline fill="none" stroke="{KEPT}" points="{_path(axes, _front(trials))}"/>',
         *(_circle(axes, trial) for trial in trials),
         "</svg>",
@@ -105,11 +105,11 @@ def _circle(axes: _Axes, trial: Mapping[str, Any]) -> str:
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{fill}" stroke="{stroke}"><title>{tip}</title></circle>'
 
 
-def _level(axes: _Axes, accuracy: float, name: str) -> list[str]:
+def _level(axes: _Axes, accuracy: float, name: str, text_below: int) -> list[str]:
     y = axes.y(accuracy)
     return [
         f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="{GREY}" stroke-dasharray="4 4"/>',
-        _text(WIDTH - RIGHT - 4, y - 4, f"{name}, {accuracy:.2%}", "end"),
+        _text(WIDTH - RIGHT - 4, y + text_below, f"{name}, {accuracy:.2%}", "end"),
     ]
 
 
