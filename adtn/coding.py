@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
-from math import log2
+from math import ceil, log2
 
 from adtn.errors import FormatError
 from adtn.range_coder import Decoder, Encoder
@@ -40,6 +40,16 @@ def pack(numbers: Sequence[int], bits: int) -> bytes:
         encoder.write(starts[symbol], starts[symbol + 1] - starts[symbol], starts[-1])
     encoder.write(0, 1, END)
     return bytes([parameter]) + encoder.finished()
+
+
+def max_bytes(count: int, bits: int) -> int:
+    """Bytes that `pack` never exceeds: those of plain bits, and three that say how to read them and that they end.
+
+    Args:
+        count: How many integers.
+        bits: 2 to 8.
+    """
+    return ceil(count * bits / 8) + 3
 
 
 def unpack(data: bytes, count: int, bits: int) -> list[int]:

@@ -9,6 +9,7 @@ forward and backward. A measured layer takes a few short fits more; a search tak
 import math
 from collections.abc import Sequence
 
+from adtn.coding import max_bytes
 from adtn.plan import Plan, PlanEntry
 from jobs.catalogue import DATASETS
 from jobs.files import FileRecord
@@ -31,6 +32,7 @@ SEARCHED = (
     "the size is not known before the job: it is the smallest of those tried that keeps the accuracy on held-out "
     "training data; the sizes here are those of the largest, the time is for all trials"
 )
+CODED = "the bytes of gates in few bits are an upper bound: how far entropy coding gets below depends on the integers"
 
 
 def estimate(
@@ -46,7 +48,8 @@ def estimate(
     """
     plan = plans[-1]
     widths = {layer["key"]: BYTES_OF_DTYPE.get(layer["dtype"], DEFAULT_BYTES) for layer in checkpoint.layers or []}
-    layers = [_layer(entry, widths[entry.layer.key]) for entry in plan.entries]
+    gate_bits = settings.compression.gate_bits
+    layers = [_layer(entry, widths[entry.layer.key], gate_bits) for entry in plan.entries]
     once = _fit_seconds(settings, plan) + _tune_seconds(settings, plan, checkpoint, dataset)
     search = _search(settings, plans, checkpoint, once) if is_searched(settings.compression) else None
     trials = min(search.trials * search.seconds_a_trial, search.max_seconds) if search else 0
@@ -60,7 +63,11 @@ def estimate(
         memory_bytes=_memory(plan, checkpoint, dataset),
         rough=[*(("layers", "parameters", "bytes") if search or measured else ()), "seconds", "memory_bytes"],
         search=search,
-        notes=[*((SEARCHED,) if search else ()), *((MEASURED,) if measured else ())],
+        notes=[
+            *((SEARCHED,) if search else ()),
+            *((MEASURED,) if measured else ()),
+            *((CODED,) if gate_bits is not None else ()),
+        ],
     )
 
 
@@ -80,7 +87,9 @@ def _measuring_seconds(plan: Plan) -> float:
     return MEASURED_SIZES * QUICK_STEPS * sum(_decode_seconds(entry) for entry in plan.entries)
 
 
-def _layer(entry: PlanEntry, width: int) -> EstimatedLayer:
+def _layer(entry: PlanEntry, width: int, gate_bits: int | None) -> EstimatedLayer:
+    # Gates are trained, and stored unless in few bits, in single precision at least.
+    floats = entry.parameters * max(width, DEFAULT_BYTES)
     return EstimatedLayer(
         name=entry.layer.name,
         kind=entry.layer.kind,
@@ -88,8 +97,7 @@ def _layer(entry: PlanEntry, width: int) -> EstimatedLayer:
         original=entry.original,
         compressed=entry.parameters,
         original_bytes=entry.original * width,
-        # Gates are trained and stored in single precision at least.
-        compressed_bytes=entry.parameters * max(width, DEFAULT_BYTES),
+        compressed_bytes=floats if gate_bits is None else max_bytes(entry.parameters, gate_bits),
         structure=entry.structure.summary(),
     )
 

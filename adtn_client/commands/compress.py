@@ -32,6 +32,9 @@ def compress(  # noqa: PLR0913 - each is an option of the command line
     activation: Annotated[
         str | None, typer.Option(help="Between TN layers: relu, leaky_relu, tanh, gelu, none.")
     ] = None,
+    gate_bits: Annotated[
+        int | None, typer.Option(help="Bits of each stored number of the gates, 2 to 8; by default they are floats.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of fine-tuning.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate of fine-tuning.")] = None,
     gate_lr: Annotated[str | None, typer.Option(help='Learning rate of the gates in fine-tuning, or "auto".')] = None,
@@ -66,6 +69,7 @@ def compress(  # noqa: PLR0913 - each is an option of the command line
                     "activation": activation,
                 },
                 "target": job_settings.target(target),
+                "gate_bits": gate_bits,
             },
             "fit": {"steps": steps, "learning_rate": fit_lr},
             "fine_tune": {

@@ -34,13 +34,13 @@ def show_compressed(header: SafetensorsHeader, library: ModuleType, file: Path) 
         parsed = library.parse_header(header.metadata, str(file))
     except library.FormatError as error:
         raise LocalError(str(error)) from error
-    show_encoded(parsed.encoded)
     gates = {f"{key}.gates" for key in parsed.encoded}
+    show_encoded(parsed.encoded, {tensor.name: tensor.bytes for tensor in header.tensors})
     show_tensors([tensor for tensor in header.tensors if tensor.name not in gates])
     for alias, key in parsed.aliases.items():
         output.result(f"{alias} is tied to {key}")
-    stored = sum(tensor.entries for tensor in header.tensors)
     dense = sum(tensor.entries for tensor in header.tensors if tensor.name not in gates)
+    stored = dense + sum(item.structure.parameters for item in parsed.encoded.values())
     original = dense + sum(math.prod(item.shape) for item in parsed.encoded.values())
     output.result(
         f"{output.count(original)} numbers stored as {output.count(stored)} (ratio {original / max(stored, 1):.1f}), "
@@ -48,10 +48,10 @@ def show_compressed(header: SafetensorsHeader, library: ModuleType, file: Path) 
     )
 
 
-def show_encoded(encoded: dict[str, Any]) -> None:
-    """Print a table of the encoded weights."""
-    numbers = frozenset({"original", "stored", "ratio"})
-    table = output.table("encoded", "shape", "dtype", "original", "stored", "ratio", "structure", right=numbers)
+def show_encoded(encoded: dict[str, Any], sizes: dict[str, int]) -> None:
+    """Print a table of the encoded weights; `sizes` are bytes by the name of the tensor."""
+    numbers = ("original", "stored", "ratio", "bits", "bytes")
+    table = output.table("encoded", "shape", "dtype", *numbers, "structure", right=frozenset(numbers))
     for key, item in encoded.items():
         original, stored = math.prod(item.shape), item.structure.parameters
         output.add_row(
@@ -62,6 +62,8 @@ def show_encoded(encoded: dict[str, Any]) -> None:
             output.count(original),
             output.count(stored),
             f"{original / stored:.1f}",
+            item.bits or "float",
+            output.count(sizes.get(f"{key}.gates", 0)),
             output.structure(item.structure.summary()),
         )
     output.console().print(table)

@@ -20,6 +20,7 @@ class StoredTensor:
     name: str
     dtype: str
     shape: tuple[int, ...]
+    bytes: int
 
     @property
     def entries(self) -> int:
@@ -49,7 +50,11 @@ def read_header(path: Path) -> SafetensorsHeader:
             header = json.loads(file.read(length))
         metadata = header.pop("__metadata__", {})
         spans = sorted(header.items(), key=lambda item: item[1]["data_offsets"])
-        tensors = [StoredTensor(name, str(entry["dtype"]), tuple(map(int, entry["shape"]))) for name, entry in spans]
+        tensors = [
+            StoredTensor(name, str(entry["dtype"]), tuple(map(int, entry["shape"])), int(end - start))
+            for name, entry in spans
+            for start, end in [entry["data_offsets"]]
+        ]
     except OSError as error:
         raise LocalError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

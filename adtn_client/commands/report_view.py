@@ -1,5 +1,8 @@
 """A report as text."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from adtn_client.commands import output
 from jobs.schemas.report import Accuracy, Counts, Report, ReportedLayer
 
@@ -17,7 +20,7 @@ def show_report(report: Report) -> None:
 
 def show_layers(layers: list[ReportedLayer]) -> None:
     """Print a table of the encoded layers."""
-    numbers = ("original", "compressed", "ratio", "rel. error")
+    numbers = ("original", "compressed", "ratio", "bits", "bytes", "rel. error")
     table = output.table("layer", "kind", "shape", *numbers, "structure", right=frozenset(numbers))
     for layer in layers:
         output.add_row(
@@ -28,6 +31,8 @@ def show_layers(layers: list[ReportedLayer]) -> None:
             output.count(layer.original),
             output.count(layer.compressed),
             f"{layer.original / layer.compressed:.1f}",
+            layer.bits or "float",
+            "" if layer.bytes is None else output.count(layer.bytes),
             "" if layer.relative_error is None else f"{layer.relative_error:.3f}",
             output.structure(layer.structure),
         )
@@ -37,10 +42,12 @@ def show_layers(layers: list[ReportedLayer]) -> None:
 def summary(report: Report) -> list[tuple[str, str]]:
     """The rest of a report, as pairs of a name and a text."""
     verified = bool(report.verified and report.verified.get("fresh_process"))
+    gates = report.bytes.get("encoded")  # not in the reports of older workers
     return [
         ("accuracy", accuracy(report.accuracy)),
         ("encoded layers", change(report.parameters.encoded)),
         ("whole model", change(report.parameters)),
+        *([("encoded bytes", bytes_change(gates))] if gates else []),
         ("checkpoint", output.size(report.bytes["checkpoint"])),
         *((name, output.size(size)) for name, size in sorted(report.bytes["artifacts"].items())),
         ("seconds", ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.seconds.items())),
@@ -55,6 +62,11 @@ def accuracy(measured: Accuracy | None) -> str:
     shares = [(getattr(measured, name), label) for name, label in ACCURACIES]
     steps = ", ".join(f"{share:.2%} {label}" for share, label in shares if share is not None)
     return f"{steps} ({measured.metric} of {output.count(measured.samples or 0)})"
+
+
+def bytes_change(counts: Mapping[str, Any]) -> str:
+    """The bytes of the encoded weights before and after."""
+    return f"{output.size(counts['original'])} -> {output.size(counts['compressed'])}, ratio {counts['ratio']:.1f}"
 
 
 def change(counts: Counts) -> str:

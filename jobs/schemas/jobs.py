@@ -99,7 +99,9 @@ class Estimate(BaseModel):
     layers: list[EstimatedLayer]
     skipped: list[str] = Field(description="Layers that were asked for but would not get smaller.")
     parameters: EstimatedSize = Field(description="Of the encoded layers together.")
-    bytes: EstimatedSize = Field(description="Of the encoded layers together.")
+    bytes: EstimatedSize = Field(
+        description="Of the encoded layers together: of their gates in the artifact. An upper bound with `gate_bits`."
+    )
     seconds: float = Field(description="Rough, on two CPU cores; fine-tuning is counted where the data are known.")
     memory_bytes: int = Field(description="Rough peak of the worker.")
     rough: list[str] = Field(description="Which of these values are rough.")

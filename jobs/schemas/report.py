@@ -30,8 +30,12 @@ class ReportedLayer(_Open):
     shape: list[int]
     original: int
     compressed: int
-    relative_error: float | None
+    relative_error: float | None = Field(
+        description="Of the weight after the fit; where gates are rounded without any training, of the rounded one."
+    )
     structure: dict[str, Any]
+    bits: int | None = Field(default=None, description="Of each stored number of the gates; null: floats.")
+    bytes: int | None = Field(default=None, description="Of the gates in the artifact `adtn`, without its header.")
 
 
 class Counts(_Open):
@@ -88,7 +92,9 @@ class Report(_Open):
         default=None, description="Loss of each layer encoded alone, at the sizes at which it was measured."
     )
     warnings: list[Warned] = []
-    bytes: dict[str, Any]
+    bytes: dict[str, Any] = Field(
+        description="Of the checkpoint, of each artifact, and of the encoded weights together, dense and as gates."
+    )
     latency_ms: dict[str, Any] | None = None
     seconds: dict[str, float]
     settings: dict[str, Any]

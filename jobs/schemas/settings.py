@@ -72,6 +72,11 @@ class CompressionSettings(Request):
         "where they matter.",
     )
     target: TargetSettings | None = None
+    gate_bits: Annotated[int, Field(ge=2, le=8)] | None = Field(
+        default=None,
+        description="Store each number of the gates as an entropy-coded integer of so many bits; fine-tuning trains "
+        "with this rounding. Null: as floats.",
+    )
 
 
 class SearchSettings(Request):

@@ -85,14 +85,32 @@ def test_compress_goes_all_the_way(server: ScriptedServer, tmp_path: Path) -> No
     server.script.append(service)
     (tmp_path / "m.pt").write_bytes(b"weights")
     options = ["--arch", "lenet5", "--data", "digits", "--layers", "conv2, fc*", "--target", "parameters=1250"]
-    more = ["--depth", "2", "--gate-lr", "auto", "--epochs", "3", "--exports", "adtn", "--out", str(tmp_path / "out")]
+    more = [
+        "--depth",
+        "2",
+        "--gate-bits",
+        "4",
+        "--gate-lr",
+        "auto",
+        "--epochs",
+        "3",
+        "--exports",
+        "adtn",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     done = adtn("compress", tmp_path / "m.pt", *options, *more, server=server)
     assert done.returncode == 0, done.stderr
     assert service.settings == {
         "checkpoint": FILE_ID,
         "architecture": "lenet5",
         "dataset": "digits",
-        "compression": {"layers": ["conv2", "fc*"], "structure": {"depth": 2}, "target": {"parameters": 1250}},
+        "compression": {
+            "layers": ["conv2", "fc*"],
+            "structure": {"depth": 2},
+            "target": {"parameters": 1250},
+            "gate_bits": 4,
+        },
         "fine_tune": {"epochs": 3, "gate_learning_rate": "auto"},
         "exports": ["adtn"],
     }
@@ -207,6 +225,17 @@ def test_report_is_a_table_or_json(server: ScriptedServer) -> None:
     server.script.append(json_answer(a_report()))
     assert "verified                 reproduced in a fresh process" in adtn("report", "job_1", server=server).stdout
     assert json.loads(adtn("report", "job_1", "--json", server=server).stdout) == a_report()
+
+
+def test_report_shows_bits_and_bytes_of_the_gates(server: ScriptedServer) -> None:
+    report = a_report()
+    report["parameters"]["layers"][0] |= {"bits": 4, "bytes": 131}
+    report["bytes"]["encoded"] = {"original": 8192, "compressed": 131, "ratio": 62.53}
+    server.script.append(json_answer(report))
+    shown = adtn("report", "job_1", server=server).stdout
+    assert "encoded bytes            8.0 KiB -> 131 B, ratio 62.5" in shown
+    row = next(line.split() for line in shown.splitlines() if line.startswith("fc1"))
+    assert row[5:10] == ["2,048", "252", "8.1", "4", "131"]
 
 
 def test_report_without_data_says_so(server: ScriptedServer) -> None:

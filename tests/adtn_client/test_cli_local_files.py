@@ -45,6 +45,21 @@ def test_inspect_counts_what_a_compressed_file_stores(compressed: Path) -> None:
     assert f"2,410 numbers stored as {stored:,}" in done.stdout
 
 
+def test_inspect_counts_integers_as_numbers_and_shows_their_bytes(tmp_path: Path) -> None:
+    model = nn.Sequential()
+    model.add_module("fc1", nn.Linear(64, 32))
+    module = adtn.ADTN((32, 64), adtn.brick_wall(11))
+    module.quantise(4)
+    adtn.encode(model, "fc1.weight", module)
+    adtn.save(model, tmp_path / "m.safetensors")
+    done = run("inspect", tmp_path / "m.safetensors")
+    assert done.returncode == 0, done.stderr
+    numbers, size = adtn.brick_wall(11).parameters, adtn.stored_bytes(module)
+    line = next(line for line in done.stdout.splitlines() if line.startswith("fc1.weight"))
+    assert line.split()[5:10] == ["2,048", str(numbers), f"{2048 / numbers:.1f}", "4", str(size)]
+    assert f"2,080 numbers stored as {numbers + 32:,}" in done.stdout
+
+
 def test_a_sum_is_shown_term_by_term() -> None:
     shown = output.structure(adtn.Sum((adtn.brick_wall(11), adtn.staircase((32, 64)))).summary())
     first, second = (

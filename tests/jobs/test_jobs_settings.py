@@ -54,6 +54,7 @@ def test_a_job_needs_nothing_but_a_checkpoint() -> None:
     settings = JobSettings(checkpoint=FILE)
     assert (settings.compression.layers, settings.compression.structure) == ("auto", "auto")
     assert settings.fine_tune.gate_learning_rate == "auto"
+    assert settings.compression.gate_bits is None
     assert settings.exports == ["adtn", "dense"]
 
 
@@ -63,7 +64,7 @@ def test_settings_survive_being_stored() -> None:
             "checkpoint": FILE,
             "architecture": "lenet5",
             "dataset": "digits",
-            "compression": {"layers": ["fc*"], "structure": {"depth": 3}, "target": {"ratio": 5.5}},
+            "compression": {"layers": ["fc*"], "structure": {"depth": 3}, "target": {"ratio": 5.5}, "gate_bits": 4},
             "search": {"max_trials": 3},
             "normalize": {"mean": [0.1], "std": [0.3]},
             "exports": ["dense"],

@@ -38,6 +38,7 @@ def test_a_job_is_accepted_with_its_place_and_all_its_settings(checkpoint: str, 
             "layers": ["conv2", "fc1", "fc2"],
             "structure": {"depth": 2, "gate_sites": 2, "activation": "relu"},
             "target": None,
+            "gate_bits": 4,
         },
         "fine_tune": {"epochs": 3, "gate_learning_rate": 0.04},
         "metadata": {"team": "vision"},
@@ -142,6 +143,16 @@ def test_a_form_needs_a_checkpoint_and_nothing_unknown(server: Server, api: http
             "validation_failed",
             "/compression/target/max_accuracy_drop",
             "greater than or equal to 0",
+        ),
+        *(
+            ({"compression": {"gate_bits": bits}}, "validation_failed", "/compression/gate_bits", says)
+            for bits, says in (
+                (1, "greater than or equal to 2"),
+                (9, "less than or equal to 8"),
+                (4.5, "integer"),
+                (True, "integer"),
+                ("4", "integer"),
+            )
         ),
         ({"search": {"max_trials": 0}}, "validation_failed", "/search/max_trials", "greater than or equal to 1"),
         ({"search": {"max_hours": 1}}, "validation_failed", "/search/max_hours", "not permitted"),
@@ -404,6 +415,26 @@ def test_an_estimate_for_an_accuracy_gives_the_sizes_that_will_be_tried(checkpoi
     assert found["seconds"] > 4 * search["seconds_a_trial"]
     assert estimate(max_trials=1)["seconds"] < found["seconds"]
     assert estimate(max_trials=4, max_minutes=1e-3)["seconds"] < found["seconds"]
+
+
+def test_an_estimate_of_gates_in_few_bits_is_an_upper_bound_in_bytes_and_says_so(
+    checkpoint: str, api: httpx.Client
+) -> None:
+    def estimate(gate_bits: int | None) -> dict[str, Any]:
+        compression = {"layers": ["fc1", "fc2"], "target": {"parameters": 1300}, "gate_bits": gate_bits}
+        answer = api.post("/v1/jobs/estimate", json={"checkpoint": checkpoint, "compression": compression})
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    floats, four = estimate(None), estimate(4)
+    assert four["parameters"] == floats["parameters"]
+    numbers = four["parameters"]["compressed"]
+    assert floats["bytes"]["compressed"] == 4 * numbers
+    assert numbers / 2 < four["bytes"]["compressed"] <= numbers / 2 + 4 * len(four["layers"])
+    assert four["bytes"]["compressed"] == sum(layer["compressed_bytes"] for layer in four["layers"])
+    assert "upper bound" in four["notes"][-1]
+    assert not any("upper bound" in note for note in floats["notes"])
 
 
 def test_an_estimate_grows_with_the_work(checkpoint: str, api: httpx.Client) -> None:

@@ -21,4 +21,5 @@ def fine_tune_options(settings: JobSettings) -> FineTuneOptions:
         distill=wish.distill,
         temperature=wish.temperature,
         seed=settings.seed,
+        gate_bits=settings.compression.gate_bits,
     )

@@ -66,6 +66,7 @@ def build_report(
     parameters = count_parameters(original)
     compressed = parameters - plan.original + plan.parameters
     settings = job.settings.model_dump(mode="json")
+    sizes = {key: adtn.stored_bytes(found) for key, found in fitted.items()}
     return {
         "accuracy": accuracy_section(measured),
         "accuracy_unverified": measured.final is None,
@@ -78,12 +79,13 @@ def build_report(
                 "compressed": plan.parameters,
                 "ratio": round(plan.original / plan.parameters, 2),
             },
-            "layers": [layer_row(entry, fitted[entry.layer.key]) for entry in plan.entries],
+            "layers": [layer_row(entry, fitted[entry.layer.key], sizes[entry.layer.key]) for entry in plan.entries],
             "skipped": [{"name": skipped.layer.name, "reason": skipped.reason} for skipped in plan.skipped],
         },
         "bytes": {
             "checkpoint": job.checkpoint.bytes,
             "artifacts": {artifact.name: artifact.bytes for artifact in artifacts},
+            "encoded": encoded_bytes(plan, sizes, original),
         },
         "search": measured.search,
         "sensitivity": sensitivity_section(measured.sensitivity, plan),
@@ -151,7 +153,7 @@ def warnings_section(job: JobRecord, artifacts: Sequence[Artifact], measured: Me
     )
 
 
-def layer_row(entry: PlanEntry, fitted: ADTN) -> dict[str, object]:
+def layer_row(entry: PlanEntry, fitted: ADTN, size: int) -> dict[str, object]:
     """One encoded layer."""
     return {
         "name": entry.layer.name,
@@ -161,7 +163,16 @@ def layer_row(entry: PlanEntry, fitted: ADTN) -> dict[str, object]:
         "compressed": fitted.gates.numel(),
         "relative_error": round(fitted.relative_error or 0.0, 6),
         "structure": entry.structure.summary(),
+        "bits": fitted.bits,
+        "bytes": size,
     }
+
+
+def encoded_bytes(plan: Plan, sizes: Mapping[str, int], original: Mapping[str, Tensor]) -> dict[str, float]:
+    """Bytes of the encoded weights together: dense in the checkpoint, and as gates, without the file's header."""
+    dense = sum(original[entry.layer.key].nbytes for entry in plan.entries)
+    gates = sum(sizes[entry.layer.key] for entry in plan.entries)
+    return {"original": dense, "compressed": gates, "ratio": round(dense / gates, 2)}
 
 
 def count_parameters(state: Mapping[str, Tensor]) -> int:

@@ -26,6 +26,7 @@ from worker.pipeline.options import fine_tune_options, fit_options
 from worker.pipeline.pareto import pareto_svg
 from worker.pipeline.progress import ProgressReporter
 from worker.pipeline.report import Measurements, build_report
+from worker.pipeline.rounding import round_untrained
 from worker.pipeline.verify import verify
 from worker.verification import Question
 
@@ -72,6 +73,7 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
     with timed(measured, "fit"):
         options = fit_options(job.settings)
         fitted = fit(plan, attempt.weights, chosen.moments, options, store, folder, progress.step)
+        round_untrained(fitted, attempt.weights, job.settings)
         for key, found in fitted.items():
             adtn.encode(inputs.model, key, found, chosen.moments[key].mean if key in chosen.moments else None)
 

@@ -21,6 +21,7 @@ from worker.pipeline.heldout import Split
 from worker.pipeline.options import fine_tune_options, fit_options
 from worker.pipeline.progress import within
 from worker.pipeline.report import count_parameters
+from worker.pipeline.rounding import round_untrained
 from worker.pipeline.search import OutOfTime, smallest_that_keeps
 
 POINTER = "/compression/target/max_accuracy_drop"
@@ -144,6 +145,7 @@ class Trials:
             attempt.folder,
             within(step, 0.0, 0.25),
         )
+        round_untrained(fitted, attempt.weights, settings)
         model = copy.deepcopy(attempt.inputs.model)
         for key, found in fitted.items():
             adtn.encode(model, key, found, self._moments[key].mean if key in self._moments else None)
