@@ -7,16 +7,18 @@ import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from adtn.arrangements import brick_wall
+from adtn.arrangements import brick_wall, fat_blocks
 from adtn.growth import StructureChoice, larger, smallest
 from adtn.sites import interleaved
 from adtn.structure import AnyStructure, Structure, Sum
 
 STEP = 1.15
 """Two rungs differ by at least this factor: closer ones are not worth telling apart."""
+SITE_DIMENSIONS = (4, 8, 2, 16)
+"""Up to which dimension prime factors of an axis share a site; the best first."""
+BLOCK_SITES = 3
+"""Of the fat blocks; with rows and columns in turn, each has some of both."""
 EXACT_DEPTHS = (1, 2, 3)
-SITE_DIMENSIONS = (2, 4, 8, 16)
-"""Up to which dimension prime factors of an axis share a site."""
 MAX_TERMS = 5
 MAX_GATE_ROWS = 256
 """Wider gates take a learning rate so small that they hardly train."""
@@ -25,8 +27,9 @@ MAX_GATE_ROWS = 256
 def ladder(shape: Sequence[int]) -> list[AnyStructure]:
     """Structures for a weight, each with more numbers than the one before, and all with fewer than the weight.
 
-    Sites that multiply to the weight's own shape come first: nothing is padded, and every gate mixes rows with columns.
-    Sums of such networks follow; binary brick-walls fill the gaps between them, below all at the small end.
+    Fat blocks, joined by thin gates, on sites that multiply to the weight's own shape come first: nothing is padded, and
+    every gate mixes rows with columns. After fine-tuning they keep the most accuracy a number (`docs/accuracy.md`), and
+    above one network sums of them do. Brick-walls on the same sites and binary ones fill the gaps.
 
     Args:
         shape: Of the weight.
@@ -36,7 +39,7 @@ def ladder(shape: Sequence[int]) -> list[AnyStructure]:
 
     Example:
         >>> [structure.parameters for structure in ladder((8, 8))][0]
-        44
+        32
     """
     return list(_rungs(tuple(shape)))
 
@@ -63,12 +66,13 @@ def _by_preference(shape: tuple[int, ...]) -> Iterator[AnyStructure]:
 
 def _exact(shape: tuple[int, ...]) -> Iterator[AnyStructure]:
     """Networks on interleaved sites of the weight's own shape, and sums of them."""
-    for largest in SITE_DIMENSIONS:
-        sites = interleaved(shape, largest)
-        walls = [wall for depth in EXACT_DEPTHS if _trains(wall := brick_wall(sites, depth))]
-        yield from walls
-        for terms in range(2, MAX_TERMS + 1):
-            yield from (Sum((wall,) * terms) for wall in walls[:1])
+    every = [interleaved(shape, largest) for largest in SITE_DIMENSIONS]
+    blocks = [wall for sites in every if _trains(wall := fat_blocks(sites, BLOCK_SITES, activation="none"))]
+    yield from blocks
+    for terms in range(2, MAX_TERMS + 1):
+        yield from (Sum((wall,) * terms) for wall in blocks)
+    for sites in every:
+        yield from (wall for depth in EXACT_DEPTHS if _trains(wall := brick_wall(sites, depth)))
 
 
 def _trains(structure: Structure) -> bool:
