@@ -27,9 +27,9 @@ MAX_GATE_ROWS = 256
 def ladder(shape: Sequence[int]) -> list[AnyStructure]:
     """Structures for a weight, each with more numbers than the one before, and all with fewer than the weight.
 
-    Fat blocks, joined by thin gates, on sites that multiply to the weight's own shape come first: nothing is padded, and
-    every gate mixes rows with columns. After fine-tuning they keep the most accuracy a number (`docs/accuracy.md`), and
-    above one network sums of them do. Brick-walls on the same sites and binary ones fill the gaps.
+    Fat blocks, joined by thin gates, on sites that multiply to the weight's own shape come first: nothing is padded,
+    and every gate mixes rows with columns. After fine-tuning they keep the most accuracy a number, and for more numbers
+    than one such network has, sums of them do. Brick-walls on the same sites and binary ones fill the gaps.
 
     Args:
         shape: Of the weight.
