@@ -48,6 +48,7 @@ def by_root(power: float) -> Share:
 
 CUBE_ROOT = by_root(3)
 SQUARE_ROOT = by_root(2)
+SIXTH_ROOT = by_root(6)
 
 
 def choose(options: Mapping[str, Iterable[Option]], budget: int, shares: Mapping[str, float]) -> dict[str, Form]:

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from bench.accuracy import ours as own
-from bench.accuracy.allocation import CUBE_ROOT, SQUARE_ROOT
+from bench.accuracy.allocation import CUBE_ROOT, SIXTH_ROOT, SQUARE_ROOT
 from bench.accuracy.factors import Form
 from bench.accuracy.layers import Shapes
 from bench.accuracy.low_rank import low_rank
+from bench.accuracy.ours import ours
 from bench.accuracy.paper import paper
 from bench.accuracy.storage import COMMON, Storage
 from bench.accuracy.tensorly_forms import block_tt, cp, tucker
@@ -44,6 +44,6 @@ METHODS: dict[str, Method] = {
         }
     ),
     "paper": Method({f"gates of {sites} sites": paper(sites) for sites in (2, 3, 4)}),
-    "ours": Method({"default": own.recipe}),
+    "ours": Method({"cube root": ours(CUBE_ROOT), "sixth root": ours(SIXTH_ROOT)}),
 }
 """In the order of the tables. What the library can store besides goes into the `storage` of "ours"."""

@@ -1,64 +1,63 @@
 """This project's recipe: from a budget to the structure of each layer."""
 
-import random
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 import adtn
-from adtn.structure import AnyStructure, Structure
-from bench.accuracy.allocation import CUBE_ROOT, Option, choose
+from adtn.structure import Structure
+from bench.accuracy.allocation import Option, Share, choose
 from bench.accuracy.factors import Form, GatesForm
-from bench.accuracy.layers import SHAPES, Shapes
+from bench.accuracy.layers import Shapes
 
-LARGEST = (2, 4, 6)
+LARGEST = (4, 8, 2, 6)
 """Dimension up to which prime factors share a site."""
-BLOCK_SITES = (2, 3, 4, 5)
-ORDERS = 150
-"""Orders of the sites that are tried. Gates at the borders of blocks are small where sites of dimension 2 meet."""
+BLOCK_SITES = (3, 4, 2)
 MOST_TERMS = 5
-LARGE_BUDGET = 1800
-"""From here on sums are taken; below, one network with larger blocks is better."""
-_UNMIXED = 0.5
-"""Flaw of each gate that has only sites of rows or only sites of columns."""
+_OTHER_BLOCKS = 0.05
+"""Flaw of blocks over other than the first number of sites."""
+_STAIRCASE = 0.2
+"""Flaw of a staircase, which is taken where a network of blocks is too large."""
+_PADDED = 0.4
+"""Flaw of networks on padded binary sites, which are smaller still."""
+CHANNELS: dict[tuple[int, ...], tuple[int, ...]] = {(120, 400): (120, 16, 25)}
+"""The columns of the first linear layer are 16 channels of 25 positions."""
 
 
-def ours(budget: int) -> dict[str, AnyStructure]:
-    """Fat blocks of rows and columns, joined by thin gates; for larger budgets a sum of several.
+def ours(share: Share) -> Callable[[Shapes, int], dict[str, Form]]:
+    """The recipe: fat blocks of rows and columns, joined by thin gates; for larger budgets a sum of several.
 
     Args:
-        budget: Numbers of all layers together.
+        share: How a budget is divided.
     """
-    forms = choose({layer: _options(shape, budget) for layer, shape in SHAPES.items()}, budget, CUBE_ROOT(SHAPES))
-    return {layer: form.structure for layer, form in forms.items() if isinstance(form, GatesForm)}
+
+    def recipe(shapes: Shapes, budget: int) -> dict[str, Form]:
+        return choose({layer: _options(shape) for layer, shape in shapes.items()}, budget, share(shapes))
+
+    return recipe
 
 
-def recipe(_shapes: Shapes, budget: int) -> dict[str, Form]:
-    """`ours`, as the other methods have it."""
-    return {layer: GatesForm(structure) for layer, structure in ours(budget).items()}
-
-
-def _options(shape: tuple[int, ...], budget: int) -> Iterator[Option]:
-    """Networks of several sizes, alone and, where there is room for it, as sums."""
+@lru_cache
+def _options(shape: tuple[int, ...]) -> tuple[Option, ...]:
+    """Networks of several sizes, alone and as sums."""
+    options = []
     for network, flaw in _networks(shape):
-        yield Option(GatesForm(network), flaw)
-        if budget >= LARGE_BUDGET:
-            for terms in range(2, MOST_TERMS + 1):
-                yield Option(GatesForm(adtn.Sum((network,) * terms)), flaw)
+        options.append(Option(GatesForm(network), flaw))
+        for terms in range(2, MOST_TERMS + 1):
+            options.append(Option(GatesForm(adtn.Sum((network,) * terms)), flaw))
+    return tuple(options)
 
 
 def _networks(shape: tuple[int, ...]) -> Iterator[tuple[Structure, float]]:
-    """Fat blocks of several sizes on sites in several orders, with their flaws."""
-    drawn = random.Random(0)
-    for largest in LARGEST:
-        dims = adtn.mixed_radix(shape, largest).dims
-        rows = len(adtn.mixed_radix((shape[0],), largest).dims)
-        for _ in range(ORDERS):
-            indices = drawn.sample(range(len(dims)), len(dims))  # the index of the tensor that each site is
-            sites = adtn.Sites(tuple(dims[k] for k in indices), tuple(indices.index(k) for k in range(len(dims))))
-            for block_sites in BLOCK_SITES:
-                network = adtn.fat_blocks(sites, block_sites, activation="none")
-                yield network, _UNMIXED * _unmixed(network, [k < rows for k in indices])
-
-
-def _unmixed(network: Structure, is_row: list[bool]) -> int:
-    """Gates that have only sites of rows or only sites of columns."""
-    return sum(len(set(is_row[start:stop])) == 1 for layer in network.tn_layers for start, stop in layer)
+    """Fat blocks on interleaved sites, of the kernel's two axes apart or as one, and staircases; with their flaws."""
+    axes = {shape, (shape[0], math.prod(shape[1:])), CHANNELS.get(shape, shape)}
+    for sites in (adtn.interleaved(split, largest) for split in sorted(axes, key=len) for largest in LARGEST):
+        for block_sites in BLOCK_SITES:
+            yield (
+                adtn.fat_blocks(sites, block_sites, activation="none"),
+                0.0 if block_sites == BLOCK_SITES[0] else _OTHER_BLOCKS,
+            )
+        yield adtn.staircase(sites, activation="none"), _STAIRCASE
+    padded = adtn.sites_for(shape)
+    yield adtn.brick_wall(padded, depth=1, activation="none"), _PADDED
+    yield adtn.staircase(padded, activation="none"), _PADDED
