@@ -52,7 +52,7 @@ def restored(tensor: Tensor, item: Encoded) -> Tensor:
         return tensor
     if tensor.ndim != 1 or tensor.dtype != torch.uint8:
         raise FormatError(f"expected one dimension and torch.uint8, got {tensor.ndim} dimensions and {tensor.dtype}")
-    numbers = torch.tensor(unpack(bytes(tensor.tolist()), count, item.bits), dtype=torch.int8)
+    numbers = torch.tensor(unpack(tensor.numpy().tobytes(), count, item.bits), dtype=torch.int8)
     return from_integers(numbers, scales_of(item), item.structure)
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adtn.coding import max_bytes, pack, unpack
+from adtn.coding import LEAST_BITS, max_bytes, pack, unpack
 from adtn.errors import FormatError
 from adtn.range_coder import MAX_TOTAL, Decoder, Encoder
 
@@ -102,8 +102,16 @@ def test_another_count_is_refused_soon(count: int) -> None:
 
 
 def test_no_bytes_are_refused() -> None:
-    with pytest.raises(FormatError, match="at least one byte"):
+    with pytest.raises(FormatError, match="expected at least 2 bytes for 3 integers, got 0"):
         unpack(b"", 3, 4)
+
+
+def test_the_least_bits_are_those_of_the_narrowest_distribution() -> None:
+    assert 8 * len(pack([0] * 100_000, 2)) / 100_000 > LEAST_BITS
+    started = time.perf_counter()
+    with pytest.raises(FormatError, match="expected at least 31250000001 bytes"):
+        unpack(bytes(100), 10**12, 2)
+    assert time.perf_counter() - started < 0.1
 
 
 @given(data=st.binary(max_size=300), count=st.integers(0, 10**9), bits=st.integers(2, 8))

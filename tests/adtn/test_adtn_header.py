@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 
@@ -19,6 +21,15 @@ STRUCTURES = {
 def test_every_structure_survives_the_header(structure: AnyStructure) -> None:
     header = Header({"fc1.weight": Encoded((120, 400), torch.float32, structure)}, {})
     assert parse_header({METADATA_KEY: header.to_text()}, "file") == header
+
+
+@pytest.mark.parametrize(("bits", "version"), [(None, 1), (4, 2)])
+def test_bits_and_scales_survive_the_header_and_make_it_version_2(bits: int | None, version: int) -> None:
+    entry = Encoded((120, 400), torch.float32, STRUCTURES["sum"], bits, () if bits is None else (0.123456789, 2.0))
+    header = Header({"fc1.weight": entry, "fc2.weight": Encoded((12, 40), torch.float16, EXACT)}, {"a": "fc1.weight"})
+    text = header.to_text()
+    assert json.loads(text)["version"] == version
+    assert parse_header({METADATA_KEY: text}, "file") == header
 
 
 def test_a_sum_that_is_too_small_for_the_weight_is_refused() -> None:
