@@ -30,6 +30,8 @@ def main() -> None:
     accuracy.set_defaults(run=accuracy_at_budgets)
     step = names.add_parser("training-step", help="a step of fine-tuning, encoded over dense")
     step.set_defaults(run=training_step)
+    bits = names.add_parser("gate-bits", help="accuracy and bytes of gates in few bits, on the digits of scikit-learn")
+    bits.set_defaults(run=gate_bits)
     arguments = parser.parse_args()
     arguments.run(arguments)
 
@@ -83,6 +85,13 @@ def training_step(_arguments: argparse.Namespace) -> None:
     from bench import training_step
 
     training_step.run()
+
+
+def gate_bits(_arguments: argparse.Namespace) -> None:
+    """Run it and write its table."""
+    from bench import gate_bits
+
+    gate_bits.run()
 
 
 if __name__ == "__main__":
