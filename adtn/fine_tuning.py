@@ -27,8 +27,8 @@ class FineTuneOptions:
     Args:
         epochs: Passes over the training data; 0 leaves the model as it is.
         learning_rate: Of what stayed dense, at its peak.
-        gate_learning_rate: Of the gates; None is 8 times `learning_rate`, and less the deeper or wider an ADTN is
-            (see `gate_rate`).
+        gate_learning_rate: Of the gates; None is 8 times `learning_rate`, and less the deeper an ADTN is and the wider
+            its gates (see `gate_rate`).
         batch_size: Samples a step.
         schedule: "cosine" (a short linear warm-up, then down to zero) or "one_cycle" (up for 30 % of the steps).
         distill: Whether the outputs of the teacher are imitated, where there is one.
@@ -158,8 +158,9 @@ def distillation_loss(outputs: Tensor, targets: Tensor, temperature: float) -> T
 def gate_rate(structure: AnyStructure, options: FineTuneOptions) -> float:
     """The learning rate for the gates of an ADTN.
 
-    A step of Adam changes every number by about the rate. The change of the decoded weight adds up over the TN layers
-    and grows with the width of a gate's matrix, so the rate falls with both; a fixed one kills deep networks.
+    A step of Adam changes every number by about the rate. The change of the decoded weight adds up over the TN layers,
+    and from one to the next it grows with the width of the gates' matrices, so the rate falls with both; a fixed one
+    kills deep networks. A single TN layer takes the full rate at any width.
 
     Args:
         structure: Of the ADTN.
@@ -167,8 +168,11 @@ def gate_rate(structure: AnyStructure, options: FineTuneOptions) -> float:
     """
     if options.gate_learning_rate is not None:
         return options.gate_learning_rate
+    rate = GATE_RATE_FACTOR * options.learning_rate
+    if structure.depth == 1:
+        return rate
     width = max(gate.out for gate in structure.gates)
-    return GATE_RATE_FACTOR * options.learning_rate * min(1, 2 / structure.depth) * min(1, 4 / width)
+    return rate * min(1, 2 / structure.depth) * min(1, 4 / width)
 
 
 def _quantised(model: nn.Module, bits: int | None) -> list[ADTN]:
