@@ -114,8 +114,8 @@ def table(result: dict[str, Any]) -> str:
         )
     where = result["provenance"]
     note = (
-        f"Mean of {len(where['seeds'])} seeds (lowest to highest), {result['samples']} test images, so differences of a "
-        f"point are nothing; the model had {100 * result['baseline']:.1f} before. `{where['command']}` at "
+        f"Mean of {len(where['seeds'])} seeds (lowest to highest) on {result['samples']} test images: a point is "
+        f"nothing. The model had {100 * result['baseline']:.1f} before. `{where['command']}` at "
         f"{where['commit']}; every run is in `bench/results/gate_bits.json`."
     )
     return "\n".join([*lines, "", note])
