@@ -15,12 +15,11 @@ import torch
 from torch import nn
 
 import adtn
-from bench.markers import write_between
+from bench.markers import DOCS, write_between
 from bench.record import RESULTS, provenance, store
 from demo.model import DigitsNet, accuracy, train
 from worker.datasets import Dataset, load
 
-PAGE = Path(__file__).parent.parent / "adtn" / "README.md"
 LAYERS = ["conv2", "fc1", "fc2"]
 TARGETS = (1000, 2000, 4000)
 BITS = (8, 6, 5, 4, 3, 2)
@@ -31,7 +30,7 @@ Run = dict[str, float]
 
 
 def run() -> None:
-    """Train, compress at each size, fine-tune in each number of bits, store, and write the tables of the page."""
+    """Train, compress at each size, fine-tune in each number of bits, store, and write the table of its page."""
     torch.set_num_threads(1)
     data = load("digits")
     torch.manual_seed(0)
@@ -129,4 +128,4 @@ def percent(runs: list[Run]) -> str:
 
 def write() -> None:
     """Put the table into the page."""
-    write_between(PAGE, "gate-bits", table(json.loads((RESULTS / "gate_bits.json").read_text())))
+    write_between(DOCS / "gate_bits.md", "gate-bits", table(json.loads((RESULTS / "gate_bits.json").read_text())))
