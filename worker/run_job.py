@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from celery.exceptions import SoftTimeLimitExceeded
 
+from adtn import recycling
 from adtn.errors import AdtnError, PlanError, TrainingDiverged
 from jobs import leases, records
 from jobs.leases import ArtifactRow, Lease, LeaseLost, Progress
@@ -44,6 +45,8 @@ def run_job(job_id: str, resources: Resources) -> None:
             attempt(lease, keeper, Path(folder), resources)
         except (Lost, LeaseLost):
             log.warning("job %s: attempt %s lost its lease", job_id, lease.attempt)
+        finally:
+            recycling.release()  # an idle worker does not sit on the memory of its last job
 
 
 def attempt(lease: Lease, keeper: LeaseKeeper, folder: Path, resources: Resources) -> None:

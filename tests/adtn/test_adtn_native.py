@@ -109,3 +109,5 @@ def test_no_more_memory_waits_for_its_next_use_than_allowed(monkeypatch: pytest.
     assert recycling._free == []
     arrays.clear()
     assert len(recycling._free) == 2
+    recycling.release()
+    assert recycling._free == []
