@@ -1,13 +1,14 @@
 """A job whose gates are stored in few bits: trained so, or rounded after the fit; exported, verified and reported."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from support.digits import DigitsLeNet, accuracy
 from torch import Tensor
 
@@ -91,6 +92,26 @@ def test_without_training_the_fit_is_rounded_and_the_error_is_that_of_the_rounde
         weight = original[f"{name}.weight"]
         assert float((decoded[f"{name}.weight"] - weight).norm() / weight.norm()) == pytest.approx(error, abs=2e-6)
     assert errors != {row["name"]: row["relative_error"] for row in exact["parameters"]["layers"]}
+
+
+@pytest.mark.parametrize("bits", [None, 4])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_checkpoints_of_other_dtypes_are_stored_as_they_are_decoded(
+    resources: Resources,
+    tmp_path: Path,
+    add_checkpoint: Callable[[Resources, Path], str],
+    dtype: torch.dtype,
+    bits: int | None,
+) -> None:
+    torch.manual_seed(0)
+    save_file({key: tensor.to(dtype) for key, tensor in DigitsLeNet().state_dict().items()}, tmp_path / "c.safetensors")
+    file_id = add_checkpoint(resources, tmp_path / "c.safetensors")
+    compression = {"layers": ["fc1"], "structure": {"depth": 1}, "gate_bits": bits}
+    settings = {"architecture": "lenet5", "dataset": "digits", "compression": compression, "fine_tune": {"epochs": 1}}
+    report, job_id = run(resources, file_id, **settings)
+    decoded = adtn.decode(artifact(resources, job_id, "adtn", tmp_path))
+    assert decoded["fc1.weight"].dtype == dtype
+    assert report["verified"]["fresh_process"]
 
 
 def test_without_bits_gates_are_floats(resources: Resources, checkpoint_id: str) -> None:

@@ -18,7 +18,7 @@ def restore_dtypes(model: nn.Module, original: dict[str, Tensor]) -> None:
     """
     model.cpu()
     for key, adtn in encoded(model).items():
-        adtn.dtype = original[key].dtype
+        adtn.to(original[key].dtype)  # the gates of a double-precision weight too
     for key, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if key in original:
             tensor.data = tensor.data.to(original[key].dtype)
