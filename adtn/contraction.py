@@ -112,6 +112,11 @@ class _Network:
         """Entries of the result."""
         return math.prod(self.dims)
 
+    @property
+    def is_natural(self) -> bool:
+        """Whether the indices of the result stand in the order of the sites."""
+        return all(a < b for a, b in pairwise(self.order))
+
     def passes(self, width: int) -> tuple[Pass, ...]:
         """Those that contract it."""
         return balanced_passes(self.dims, self.tn_layers, width, self.touched)
@@ -171,8 +176,7 @@ def _plain(gates: Tensor, state: Tensor, network: _Network) -> Tensor:
 
 def _in_order(state: Tensor, network: _Network, items: int) -> Tensor:
     """From the order of the sites (items * size,) to that of the tensor's indices, cut: (items, entries)."""
-    natural = all(a < b for a, b in pairwise(network.order))
-    if not natural:
+    if not network.is_natural:
         state = state.view(items, *network.dims).permute(0, *(1 + site for site in network.order)).reshape(-1)
     return state.view(items, -1)[:, : network.entries]
 
@@ -185,7 +189,7 @@ def _out_of_order(grad: Tensor, network: _Network) -> tuple[Tensor, bool]:
         whole = grad.new_zeros(items, network.size)
         whole[:, : network.entries] = grad
         grad = whole
-    if all(a < b for a, b in pairwise(network.order)):
+    if network.is_natural:
         return grad.contiguous().view(-1), ours or not grad.is_contiguous()
     shape = [network.dims[site] for site in network.order]
     back = sorted(range(len(shape)), key=network.order.__getitem__)

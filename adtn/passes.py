@@ -9,8 +9,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 
-from adtn.structure import Span
+from adtn.structure import GateShape, Span, gates_of
 
 
 @dataclass(frozen=True)
@@ -100,52 +101,36 @@ def passes_of(
         touched: Whether the tensor at the start has all its sites; otherwise it is the number 1, and a site appears
             with the first gate that touches it.
     """
+    gates = list(gates_of(dims, tn_layers, touched))
+    starts = list(accumulate((gate.parameters for gate in gates), initial=0))
     current = list(dims) if touched else [1] * len(dims)
     passes: list[Pass] = []
-    start = 0  # of the TN layer's numbers
+    first = 0  # gate of the TN layer
     for m, layer in enumerate(tn_layers):
-        gates = _numbered(layer, start, dims, list(current))
-        start = gates[-1].stop
         for i, group in enumerate(group_gates(layer, dims, width)):
-            passes.append(_pass([gates[k] for k in group], dims, current, activate=m > 0 and i == 0))
+            own = [(gates[first + k], starts[first + k]) for k in group]
+            passes.append(_pass(own, dims, current, activate=m > 0 and i == 0))
+        first += len(layer)
     return tuple(passes)
 
 
-@dataclass(frozen=True)
-class _Gate:
-    """A gate of a TN layer: its span, and where its numbers begin and end among those of all gates."""
+def _pass(gates: Sequence[tuple[GateShape, int]], dims: Sequence[int], current: list[int], activate: bool) -> Pass:
+    """The pass of one window; `current`, each site's dimension so far, is brought up to date.
 
-    span: Span
-    out: int
-    into: int
-    start: int
-
-    @property
-    def stop(self) -> int:
-        return self.start + self.out * self.into
-
-
-def _numbered(layer: Sequence[Span], start: int, dims: Sequence[int], current: list[int]) -> list[_Gate]:
-    """The gates of a TN layer whose numbers begin at `start`; `current` is used up."""
-    gates = []
-    for first, last in layer:
-        gate = _Gate((first, last), math.prod(dims[first:last]), math.prod(current[first:last]), start)
-        gates.append(gate)
-        start = gate.stop
-        current[first:last] = dims[first:last]
-    return gates
-
-
-def _pass(gates: Sequence[_Gate], dims: Sequence[int], current: list[int], activate: bool) -> Pass:
-    """The pass of one window; `current`, each site's dimension so far, is brought up to date."""
-    first = min(gate.span[0] for gate in gates)
-    last = max(gate.span[1] for gate in gates)
+    Args:
+        gates: In order, each with where its numbers begin.
+        dims: Dimension of each site.
+        current: The same so far.
+        activate: See `Pass`.
+    """
+    first = min(gate.span[0] for gate, _ in gates)
+    last = max(gate.span[1] for gate, _ in gates)
     before = math.prod(current[first:last])
     steps = []
-    for gate in gates:
+    for gate, numbers in gates:
         start, stop = gate.span
         steps.append(
-            GateStep(gate.start, gate.out, gate.into, math.prod(current[first:start]), math.prod(current[stop:last]))
+            GateStep(numbers, gate.out, gate.into, math.prod(current[first:start]), math.prod(current[stop:last]))
         )
         current[start:stop] = dims[start:stop]
     after = math.prod(current[first:last])

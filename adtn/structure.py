@@ -107,7 +107,7 @@ class Structure:
     @cached_property
     def gates(self) -> tuple[GateShape, ...]:
         """Every gate in order: TN layer by TN layer, as listed. In this order their numbers are stored."""
-        return tuple(_gate_shapes(self.dims, self.tn_layers))
+        return tuple(gates_of(self.dims, self.tn_layers))
 
     @property
     def gate_shapes(self) -> tuple[tuple[int, int], ...]:
@@ -241,9 +241,16 @@ def structure_from_json(data: Mapping[str, Any]) -> AnyStructure:
     return Sum(tuple(read))
 
 
-def _gate_shapes(dims: Sequence[int], tn_layers: Sequence[Sequence[Span]]) -> Iterator[GateShape]:
-    """Follow which sites are still the constant vector; a first gate sees dimension 1 there."""
-    current = [1] * len(dims)
+def gates_of(dims: Sequence[int], tn_layers: Sequence[Sequence[Span]], touched: bool = False) -> Iterator[GateShape]:
+    """The gates in order: TN layer by TN layer, as listed.
+
+    Args:
+        dims: Dimension of each site.
+        tn_layers: The span of each gate.
+        touched: Whether every site has been touched before. Otherwise all of them are still the constant vector, and
+            the first gate on a site sees dimension 1 there.
+    """
+    current = list(dims) if touched else [1] * len(dims)
     for layer in tn_layers:
         for start, stop in layer:
             yield GateShape((start, stop), math.prod(dims[start:stop]), math.prod(current[start:stop]))
