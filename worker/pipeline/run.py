@@ -18,15 +18,13 @@ from worker import architectures
 from worker.evaluation import latency_ms
 from worker.pipeline.attempt import Attempt
 from worker.pipeline.choose import choose
+from worker.pipeline.compress import encode, fine_tune
 from worker.pipeline.evaluate import accuracy_of_state, dense_state, restore_dtypes
 from worker.pipeline.export import Artifact, export
-from worker.pipeline.fit import fit
 from worker.pipeline.inspect import Inputs, inspect
-from worker.pipeline.options import fine_tune_options, fit_options
 from worker.pipeline.pareto import pareto_svg
 from worker.pipeline.progress import ProgressReporter
 from worker.pipeline.report import Measurements, build_report
-from worker.pipeline.rounding import round_untrained
 from worker.pipeline.verify import verify
 from worker.verification import Question
 
@@ -71,18 +69,15 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
 
     progress.stage("fit", f"fitting {len(plan.entries)} weights")
     with timed(measured, "fit"):
-        options = fit_options(job.settings)
-        fitted = fit(plan, attempt.weights, chosen.moments, options, store, folder, progress.step)
-        round_untrained(fitted, attempt.weights, job.settings)
-        for key, found in fitted.items():
-            adtn.encode(inputs.model, key, found, chosen.moments[key].mean if key in chosen.moments else None)
+        fitted = encode(inputs.model, plan, chosen.moments, attempt, progress.step)
 
     after_fit = None
     if inputs.dataset is not None:
         after_fit = {key: tensor.clone() for key, tensor in dense_state(inputs.model, inputs.state).items()}
         progress.stage("fine_tune", "fine-tuning")
         with timed(measured, "fine_tune"):
-            fine_tune(job, inputs, teacher, progress)
+            samples = inputs.dataset.train_x, inputs.dataset.train_y
+            fine_tune(inputs.model, samples, job.settings, teacher, progress.step)
 
     progress.stage("evaluate", "evaluating the compressed model")
     with timed(measured, "evaluate"):
@@ -90,7 +85,7 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
         compressed = dense_state(inputs.model, inputs.state)
         if after_fit is not None:
             measure_accuracy(measured, attempt, after_fit, compressed, device)
-            measured.latency_ms = latencies(inputs, fitted)
+            measured.latency_ms = latencies(inputs, compressed, fitted)
 
     progress.stage("export", "writing the artifacts")
     artifacts = export(inputs.model, compressed, job.settings.exports, folder)
@@ -104,19 +99,6 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
     if measured.search is not None:
         artifacts.append(write_plot(folder, measured.search))
     return Outcome(report, artifacts)
-
-
-def fine_tune(job: JobRecord, inputs: Inputs, teacher: torch.nn.Module | None, progress: ProgressReporter) -> None:
-    """Fine-tune the encoded model on the training split."""
-    assert inputs.dataset is not None
-    adtn.fine_tune(
-        inputs.model,
-        inputs.dataset.train_x,
-        inputs.dataset.train_y,
-        fine_tune_options(job.settings),
-        teacher=teacher,
-        on_step=lambda step, steps, loss: progress.step(step / steps, f"fine-tuning, loss {loss:.4f}"),
-    )
 
 
 def measure_accuracy(
@@ -142,7 +124,7 @@ def measure_accuracy(
     measured.baseline, measured.after_fit, measured.final = found
 
 
-def latencies(inputs: Inputs, fitted: dict[str, adtn.ADTN]) -> dict[str, float | int]:
+def latencies(inputs: Inputs, compressed: dict[str, Tensor], fitted: dict[str, adtn.ADTN]) -> dict[str, float | int]:
     """Milliseconds of one input through the original and the compressed model, and of decoding all weights once.
 
     Both models are dense when they answer, so they cost the same; decoding is paid once, when the model is loaded.
@@ -152,8 +134,7 @@ def latencies(inputs: Inputs, fitted: dict[str, adtn.ADTN]) -> dict[str, float |
     sample = inputs.dataset.test_x[:1]
     shape = tuple(sample.shape[1:])
     models = [
-        architectures.build(inputs.architecture.name, state, shape).model.eval()
-        for state in (inputs.state, dense_state(inputs.model, inputs.state))
+        architectures.build(inputs.architecture.name, state, shape).model.eval() for state in (inputs.state, compressed)
     ]
     return {
         "batch": 1,

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 
 from torch import nn
 
-import adtn
 from adtn.errors import TrainingDiverged
 from adtn.moments import InputMoments
 from adtn.plan import Plan
@@ -16,12 +15,10 @@ from jobs.problems import Fault, ProblemError
 from worker.datasets import Dataset
 from worker.evaluation import top1
 from worker.pipeline.attempt import Attempt
-from worker.pipeline.fit import fit
+from worker.pipeline.compress import encode, fine_tune
 from worker.pipeline.heldout import Split
-from worker.pipeline.options import fine_tune_options, fit_options
 from worker.pipeline.progress import within
 from worker.pipeline.report import count_parameters
-from worker.pipeline.rounding import round_untrained
 from worker.pipeline.search import OutOfTime, smallest_that_keeps
 
 POINTER = "/compression/target/max_accuracy_drop"
@@ -134,30 +131,11 @@ class Trials:
 
     def _compressed_accuracy(self, plan: Plan) -> float:
         """Fit, fine-tune on what is not held out, measure on what is."""
-        attempt, settings = self._attempt, self._attempt.job.settings
-        step = self._step_of(plan)
-        fitted = fit(
-            plan,
-            attempt.weights,
-            self._moments,
-            fit_options(settings),
-            attempt.store,
-            attempt.folder,
-            within(step, 0.0, 0.25),
-        )
-        round_untrained(fitted, attempt.weights, settings)
-        model = copy.deepcopy(attempt.inputs.model)
-        for key, found in fitted.items():
-            adtn.encode(model, key, found, self._moments[key].mean if key in self._moments else None)
-        tuning = within(step, 0.25, 0.95)
-        adtn.fine_tune(
-            model,
-            self._dataset.train_x[self._parts.train],
-            self._dataset.train_y[self._parts.train],
-            fine_tune_options(settings),
-            teacher=self._teacher,
-            on_step=lambda step, steps, loss: tuning(step / steps, f"fine-tuning, loss {loss:.4f}"),
-        )
+        step, settings = self._step_of(plan), self._attempt.job.settings
+        model = copy.deepcopy(self._attempt.inputs.model)
+        encode(model, plan, self._moments, self._attempt, within(step, 0.0, 0.25))
+        samples = self._dataset.train_x[self._parts.train], self._dataset.train_y[self._parts.train]
+        fine_tune(model, samples, settings, self._teacher, within(step, 0.25, 0.95))
         return self._accuracy(model, within(step, 0.95, 1.0))
 
     def _step_of(self, plan: Plan) -> Callable[[float, str], None]:

@@ -1,0 +1,67 @@
+"""Encode a model by a plan, and fine-tune it: what the job does at the end, and each trial on the way there."""
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor, nn
+
+import adtn
+from adtn.module import ADTN
+from adtn.moments import InputMoments
+from adtn.plan import Plan
+from jobs.schemas.settings import JobSettings
+from worker.pipeline.attempt import Attempt
+from worker.pipeline.fit import fit
+from worker.pipeline.options import fine_tune_options, fit_options
+from worker.pipeline.rounding import round_untrained
+
+
+def encode(
+    model: nn.Module,
+    plan: Plan,
+    moments: Mapping[str, InputMoments],
+    attempt: Attempt,
+    on_step: Callable[[float, str], None],
+) -> dict[str, ADTN]:
+    """Fit every weight of a plan, round the gates if nothing will train them, and put them into a model.
+
+    Args:
+        model: The attempt's, or a copy of it; changed in place.
+        plan: What to encode.
+        moments: For the fits, and for the biases.
+        attempt: The job; its weights are fitted.
+        on_step: Called with the share done and a message.
+
+    Returns:
+        The ADTN of each key, now in the model.
+    """
+    settings = attempt.job.settings
+    fitted = fit(plan, attempt.weights, moments, fit_options(settings), attempt.store, attempt.folder, on_step)
+    round_untrained(fitted, attempt.weights, settings)
+    for key, found in fitted.items():
+        adtn.encode(model, key, found, moments[key].mean if key in moments else None)
+    return fitted
+
+
+def fine_tune(
+    model: nn.Module,
+    samples: tuple[Tensor, Tensor],
+    settings: JobSettings,
+    teacher: nn.Module | None,
+    on_step: Callable[[float, str], None],
+) -> None:
+    """Train an encoded model as the settings ask for.
+
+    Args:
+        model: Changed in place.
+        samples: Inputs and labels.
+        settings: Of the job.
+        teacher: Whose outputs are imitated, or None.
+        on_step: Called with the share done and a message.
+    """
+    adtn.fine_tune(
+        model,
+        *samples,
+        fine_tune_options(settings),
+        teacher=teacher,
+        on_step=lambda step, steps, loss: on_step(step / steps, f"fine-tuning, loss {loss:.4f}"),
+    )
