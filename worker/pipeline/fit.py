@@ -20,7 +20,7 @@ from adtn.structure import AnyStructure
 from jobs.store import Store
 
 # Part of every fingerprint: raise it when the same inputs would be fitted to other numbers.
-FIT_VERSION = 1
+FIT_VERSION = 2
 
 
 def fit(
