@@ -233,14 +233,7 @@ def _apply(x: Vector, y: Vector, gates: Vector, gate: Vector, transposed: bool) 
             while q < columns:
                 wide = 4 if columns - q >= 4 else 1
                 tile = (start + p * row + q * column, row, column)
-                place = _Place(
-                    (index * columns + q) * width,
-                    (index * rows + p) * width,
-                    columns * width,
-                    rows * width,
-                    left if once else 1,
-                    width,
-                )
+                place = _place((rows, columns), (p, q), index, left if once else 1, width)
                 if tall == 4 and wide == 4:
                     _apply_4x4(x, y, gates, tile, place, q > 0)
                 elif tall == 4:
@@ -251,6 +244,22 @@ def _apply(x: Vector, y: Vector, gates: Vector, gate: Vector, transposed: bool) 
                     _apply_1x1(x, y, gates, tile, place, q > 0)
                 q += wide
             p += tall
+
+
+@_compiled
+def _place(shape: tuple[int, int], tile: tuple[int, int], index: int, times: int, width: int) -> _Place:
+    """Where a tile finds its rows.
+
+    Args:
+        shape: Rows and columns of the gate.
+        tile: Row and column of the gate in which it begins.
+        index: Of the first time, among what lies left of the gate.
+        times: How often.
+        width: Length of a row of x and of y.
+    """
+    (rows, columns), (p, q) = shape, tile
+    x, y = (index * columns + q) * width, (index * rows + p) * width
+    return _Place(x, y, columns * width, rows * width, times, width)
 
 
 @_compiled
@@ -361,14 +370,7 @@ def _outer(x: Vector, grad: Vector, grad_gates: Vector, gate: Vector) -> None:
         for p in range(0, out, 4):
             for q in range(0, into, 4):
                 tall, wide = min(4, out - p), min(4, into - q)
-                place = _Place(
-                    (index * into + q) * width,
-                    (index * out + p) * width,
-                    into * width,
-                    out * width,
-                    left if once else 1,
-                    width,
-                )
+                place = _place((out, into), (p, q), index, left if once else 1, width)
                 if tall == 4 and wide == 4:
                     _outer_4x4(x, grad, grad_gates, (start + p * into + q, into), place)
                 else:
