@@ -66,9 +66,9 @@ def fit(
     generator = torch.Generator().manual_seed(options.seed)
     adtn = ADTN(target.shape, structure, target.dtype, generator).to(target.device)
     reference = target.to(adtn.gates.dtype)
-    distance = _Distance(reference, input_moment)
+    distance = Distance(reference, input_moment)
     if distance.norm == 0:  # inputs that are all zero say nothing about the weight
-        distance = _Distance(reference, None)
+        distance = Distance(reference, None)
     if distance.norm > 0:
         _start_alive(adtn, generator)
         _scale(adtn, float(reference.norm() / _decode(adtn).detach().norm()))
@@ -89,8 +89,16 @@ def relative_error(adtn: ADTN, weight: Tensor) -> float:
     return distance / norm
 
 
-class _Distance:
-    """The squared distance from a weight in the norm that the fit uses, relative to the weight's own."""
+class Distance:
+    """The squared distance from a weight in the norm that the fit uses, relative to the weight's own.
+
+    Args:
+        reference: The weight W.
+        moment: C of the norm tr(W C W^T): see `fit`. None is the norm of the weight itself.
+
+    Raises:
+        ShapeError: C does not fit, or holds NaN or infinite values.
+    """
 
     def __init__(self, reference: Tensor, moment: Tensor | None) -> None:
         self.reference = reference.flatten(1) if moment is not None else reference
@@ -106,13 +114,13 @@ class _Distance:
 
     def of(self, decoded: Tensor) -> Tensor:
         """1 - <T, W>^2 / (<T, T> <W, W>): the distance of the best multiple of T, (), differentiable."""
-        flat = decoded.view_as(self.reference)
+        flat = decoded.reshape(self.reference.shape)
         overlap = (flat * self.weighted).sum()
         return 1 - overlap.square() / ((flat * self._times_moment(flat)).sum() * self.norm)
 
     def best_scale(self, decoded: Tensor) -> float:
         """The factor that brings T closest to W; 0 if T is zero."""
-        flat = decoded.view_as(self.reference)
+        flat = decoded.reshape(self.reference.shape)
         squared = float((flat * self._times_moment(flat)).sum())
         return float((flat * self.weighted).sum()) / squared if squared > 0 else 0.0
 
@@ -141,7 +149,7 @@ def _decode(adtn: ADTN) -> Tensor:
 
 
 def _minimise(
-    adtn: ADTN, distance: _Distance, options: FitOptions, on_step: Callable[[int, int, float], None] | None
+    adtn: ADTN, distance: Distance, options: FitOptions, on_step: Callable[[int, int, float], None] | None
 ) -> None:
     """Adam on the distance."""
     optimiser = torch.optim.Adam([adtn.gates], lr=options.learning_rate)

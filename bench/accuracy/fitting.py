@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from adtn.fitting import Distance
 from adtn.moments import InputMoments
 from adtn.schedules import cosine
 from bench.accuracy.factors import Factors, Form
@@ -25,8 +26,8 @@ class Fitted(NamedTuple):
 def fit(form: Form, weight: Tensor, moment: Tensor, seed: int) -> Fitted:
     """Minimise tr((W - T) C (W - T)^T) over the factors of T.
 
-    Adam on 1 - <T, W>^2 / (<T, T> <W, W>) with <A, B> = tr(A C B^T): the error of the best multiple of T, as in
-    `adtn.fit`. The best step's factors are kept, so that a start which is a minimum is not spoilt.
+    Adam on the error of the best multiple of T, as `adtn.fit` has it. The best step's factors are kept, so that a start
+    which is a minimum is not spoilt.
 
     Args:
         form: Of T.
@@ -34,18 +35,14 @@ def fit(form: Form, weight: Tensor, moment: Tensor, seed: int) -> Fitted:
         moment: C, the second moment of the layer's inputs about their mean.
         seed: Of what is random in the start.
     """
-    reference = weight.detach().flatten(1)
-    weighted = reference @ moment
-    norm = float((weighted * reference).sum())
+    distance = Distance(weight.detach(), moment)
     factors = form.start(weight.detach(), moment, seed)
-    factors.scale(float(reference.norm() / factors().detach().norm()))
+    factors.scale(float(weight.detach().norm() / factors().detach().norm()))
     parameters = list(factors.parameters())
     optimiser = torch.optim.Adam(parameters, lr=LEARNING_RATE)
     best, kept = math.inf, [parameter.detach().clone() for parameter in parameters]
     for step in range(STEPS + 1):
-        dense = factors().flatten(1)
-        overlap = (dense * weighted).sum()
-        error = 1 - overlap.square() / ((dense * (dense @ moment)).sum() * norm)
+        error = distance.of(factors())
         if float(error.detach()) < best:
             best, kept = float(error.detach()), [parameter.detach().clone() for parameter in parameters]
         if step < STEPS:
@@ -56,8 +53,7 @@ def fit(form: Form, weight: Tensor, moment: Tensor, seed: int) -> Fitted:
     with torch.no_grad():
         for parameter, numbers in zip(parameters, kept, strict=True):
             parameter.copy_(numbers)
-        dense = factors().flatten(1)
-        factors.scale(float((dense * weighted).sum() / (dense * (dense @ moment)).sum()))
+        factors.scale(distance.best_scale(factors()))
     return Fitted(factors, best)
 
 

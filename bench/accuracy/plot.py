@@ -3,17 +3,14 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
 from bench.accuracy.methods import METHODS
 from bench.accuracy.table import Spread, bytes_of, percent
+from bench.figures import save
 
-# Without the salt and with a date, each drawing of the same numbers would be another file.
-matplotlib.rcParams.update({"svg.hashsalt": "adtn", "svg.fonttype": "none"})
-_NO_DATE = {"Date": None}
 COLOURS = {method: f"C{i}" for i, method in enumerate(METHODS)}
 
 
@@ -84,7 +81,7 @@ def _figure(points: dict[str, list[Point]], label: str, path: Path) -> None:
     axes.set_ylabel("test error, %")
     _logarithmic(axes)
     axes.legend()
-    figure.savefig(path, metadata=_NO_DATE)
+    save(figure, path)
 
 
 def _logarithmic(axes: Axes) -> None:

@@ -4,15 +4,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.contraction.table import median
+from bench.figures import save
 
-# Without the salt and with a date, each drawing of the same numbers would be another file.
-matplotlib.rcParams.update({"svg.hashsalt": "adtn", "svg.fonttype": "none"})
-_NO_DATE = {"Date": None}
 COLOURS = {"tensordot": "C0", "opt_einsum": "C1", "quimb": "C2", "ours": "C3"}
 
 
@@ -34,7 +31,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     axes[0, 0].set_ylabel("forward + backward, s")
     axes[1, 0].set_ylabel("forward + backward, ns per entry")
     axes[0, 0].legend()
-    figure.savefig(path, metadata=_NO_DATE)
+    save(figure, path)
 
 
 def _sizes(rows: Iterable[dict[str, Any]], name: str) -> set[int]:
