@@ -1,6 +1,7 @@
 import itertools
 
 import pytest
+from support.layers import LENET_AND_STEPS, THREE
 
 from adtn.allocation import STAYS_DENSE, allocate
 from adtn.candidates import Candidates, candidates
@@ -9,15 +10,6 @@ from adtn.errors import PlanError
 from adtn.layer import Layer
 from adtn.plan import Plan, Target
 
-LENET = (
-    Layer("conv1", "conv1.weight", "conv2d", (6, 1, 5, 5)),
-    Layer("conv2", "conv2.weight", "conv2d", (16, 6, 5, 5)),
-    Layer("fc1", "fc1.weight", "linear", (120, 400)),
-    Layer("fc2", "fc2.weight", "linear", (84, 120)),
-    Layer("fc3", "fc3.weight", "linear", (10, 84)),
-    Layer("steps", "steps", "parameter", (4, 4), False, "it has 16 entries, fewer than 64"),
-)
-THREE = ["conv2", "fc1", "fc2"]
 TWINS = (Layer("a", "a.weight", "linear", (64, 64)), Layer("b", "b.weight", "linear", (64, 64)))
 
 
@@ -33,7 +25,7 @@ def stored(plan: Plan, found: Candidates) -> int:
 @pytest.mark.parametrize("names", [THREE, None], ids=["named", "auto"])
 @pytest.mark.parametrize("limit", [372, 500, 1300, 2600, 10_000])
 def test_a_target_is_met_and_used(limit: int, names: list[str] | None) -> None:
-    found = candidates(LENET, names)
+    found = candidates(LENET_AND_STEPS, names)
     plan = allocate(found, Target(parameters=limit))
     assert stored(plan, found) <= limit
     assert stored(plan, found) > 0.7 * limit
@@ -41,7 +33,7 @@ def test_a_target_is_met_and_used(limit: int, names: list[str] | None) -> None:
 
 @pytest.mark.parametrize("ratio", [1.5, 10, 33.3, 100])
 def test_a_ratio_is_met_also_by_the_encoded_layers_alone(ratio: float) -> None:
-    plan = allocate(candidates(LENET), Target(ratio=ratio))
+    plan = allocate(candidates(LENET_AND_STEPS), Target(ratio=ratio))
     assert plan.original / plan.parameters >= ratio
 
 
@@ -94,13 +86,13 @@ def test_a_named_layer_is_encoded_whatever_it_costs() -> None:
 
 
 def test_room_for_everything_encodes_all_the_same() -> None:
-    plan = allocate(candidates(LENET), Target(parameters=10**6))
+    plan = allocate(candidates(LENET_AND_STEPS), Target(parameters=10**6))
     assert set(sizes(plan)) == set(THREE)
     assert all(entry.parameters < entry.original for entry in plan.entries)
 
 
 def test_auto_says_of_every_other_layer_why_it_stays_dense() -> None:
-    reasons = {item.layer.name: item.reason for item in candidates(LENET).skipped}
+    reasons = {item.layer.name: item.reason for item in candidates(LENET_AND_STEPS).skipped}
     assert set(reasons) == {"conv1", "fc3", "steps"}
     assert "840 entries" in reasons["fc3"]
     assert "fewer than 64" in reasons["steps"]
@@ -108,7 +100,7 @@ def test_auto_says_of_every_other_layer_why_it_stays_dense() -> None:
 
 def test_a_named_layer_that_cannot_get_smaller_is_skipped() -> None:
     tiny = Layer("tiny", "tiny.weight", "linear", (2, 33))
-    found = candidates((*LENET, Layer("odd", "odd.weight", "linear", (2, 8), True)), ["odd", "fc1"])
+    found = candidates((*LENET_AND_STEPS, Layer("odd", "odd.weight", "linear", (2, 8), True)), ["odd", "fc1"])
     assert [item.layer.name for item in found.items] == ["fc1"]
     assert [item.layer.name for item in found.skipped] == ["odd"]
     assert candidates([tiny], ["tiny"]).items
@@ -117,9 +109,9 @@ def test_a_named_layer_that_cannot_get_smaller_is_skipped() -> None:
 @pytest.mark.parametrize(
     ("layers", "names", "code"),
     [
-        (LENET, ["fc9"], "layer_not_found"),
-        (LENET, ["steps"], "layer_not_eligible"),
-        (LENET[:1], None, "nothing_to_compress"),
+        (LENET_AND_STEPS, ["fc9"], "layer_not_found"),
+        (LENET_AND_STEPS, ["steps"], "layer_not_eligible"),
+        (LENET_AND_STEPS[:1], None, "nothing_to_compress"),
         ([Layer("odd", "odd.weight", "linear", (2, 8))], ["odd"], "nothing_to_compress"),
     ],
 )
@@ -130,7 +122,7 @@ def test_what_cannot_be_encoded_is_refused(layers: list[Layer], names: list[str]
 
 
 def test_a_target_out_of_reach_says_what_can_be_reached() -> None:
-    found = candidates(LENET, THREE)
+    found = candidates(LENET_AND_STEPS, THREE)
     with pytest.raises(PlanError, match=f"smallest reachable is {found.smallest} numbers") as raised:
         allocate(found, Target(parameters=found.smallest - 1))
     assert raised.value.code == "target_unreachable"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.digits import DigitsLeNet, accuracy, train
+from support.digits import DigitsLeNet, accuracy, trained_lenet
 from torch import nn
 
 import adtn
@@ -34,10 +34,7 @@ def digits() -> Dataset:
 
 @pytest.fixture(scope="module")
 def teacher(digits: Dataset) -> DigitsLeNet:
-    torch.manual_seed(0)
-    model = DigitsLeNet()
-    train(model, digits)
-    return model
+    return trained_lenet(digits)
 
 
 @pytest.fixture(scope="module")

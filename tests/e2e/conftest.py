@@ -5,9 +5,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-import torch
 from safetensors.torch import save_file
-from support.digits import DigitsLeNet, train
+from support.digits import DigitsLeNet, trained_lenet
 from support.stack import Stack, start_stack
 
 from worker.datasets import Dataset, load
@@ -33,10 +32,7 @@ def digits() -> Dataset:
 
 @pytest.fixture(scope="session")
 def trained(digits: Dataset) -> DigitsLeNet:
-    torch.manual_seed(0)
-    model = DigitsLeNet()
-    train(model, digits)
-    return model
+    return trained_lenet(digits)
 
 
 @pytest.fixture(scope="session")

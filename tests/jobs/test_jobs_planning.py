@@ -4,6 +4,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from support.layers import LENET
 
 from adtn.curve import measured
 from adtn.plan import Layer, Plan
@@ -12,13 +13,6 @@ from jobs.planning import SIZE_STEP, is_measured, is_searched, most_trials, plan
 from jobs.problems import ProblemError
 from jobs.schemas.settings import CompressionSettings
 
-LENET = (
-    Layer("conv1", "conv1.weight", "conv2d", (6, 1, 5, 5)),
-    Layer("conv2", "conv2.weight", "conv2d", (16, 6, 5, 5)),
-    Layer("fc1", "fc1.weight", "linear", (120, 400)),
-    Layer("fc2", "fc2.weight", "linear", (84, 120)),
-    Layer("fc3", "fc3.weight", "linear", (10, 84)),
-)
 DROP = {"target": {"max_accuracy_drop": 1.0}}
 
 
