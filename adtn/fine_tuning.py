@@ -1,7 +1,7 @@
 """Fine-tune a compressed classifier: minimise the task loss over the gates and over what stayed dense."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,7 @@ from adtn.decoding import decoded_once
 from adtn.encoding import encoded
 from adtn.errors import ShapeError, TrainingDiverged
 from adtn.module import ADTN
-from adtn.schedules import ScheduleName, phased_in, scheduler
+from adtn.schedules import ScheduleName, phased_in, rescales, scheduler
 from adtn.structure import AnyStructure
 
 GATE_RATE_FACTOR = 8
@@ -116,8 +116,7 @@ def _train(
     step = 0
     for _ in range(options.epochs):
         for batch in _batches(len(inputs), options.batch_size, order):
-            for adtn in rounded:
-                adtn.rounding = phased_in(step, steps)
+            phase_in_rounding(rounded, step, steps)
             optimiser.zero_grad()
             with decoded_once(model):
                 outputs = model(_pick(inputs, batch, device))
@@ -153,6 +152,21 @@ def distillation_loss(outputs: Tensor, targets: Tensor, temperature: float) -> T
         reduction="batchmean",
         log_target=True,
     )
+
+
+def phase_in_rounding(adtns: Iterable[ADTN], step: int, steps: int) -> None:
+    """Before a step: show as much of the rounding as is due, and choose new scales where they are.
+
+    Args:
+        adtns: Those whose gates are quantised; others are left alone.
+        step: From 0.
+        steps: Of the whole fine-tuning.
+    """
+    for adtn in adtns:
+        if adtn.bits is not None:
+            if rescales(step, steps):
+                adtn.quantise(adtn.bits)
+            adtn.rounding = phased_in(step, steps)
 
 
 def gate_rate(structure: AnyStructure, options: FineTuneOptions) -> float:

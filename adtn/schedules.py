@@ -10,6 +10,9 @@ ScheduleName = Literal["cosine", "one_cycle"]
 
 WARM_UP_FRACTION = 0.1
 PHASE_IN_FRACTION = 0.9
+RESCALE_FRACTION = 0.7
+_RESCALED = 80
+"""How often scales would be chosen in all steps."""
 
 
 def cosine(step: int, steps: int) -> float:
@@ -32,6 +35,15 @@ def phased_in(step: int, steps: int) -> float:
     find nothing to settle on; with rounding late, too few steps are left to make up for it.
     """
     return min(1.0, (step + 1) / max(1.0, PHASE_IN_FRACTION * steps))
+
+
+def rescales(step: int, steps: int) -> bool:
+    """Whether the scales of the rounding are chosen anew: now and then in the first seven tenths of the steps.
+
+    Gates move far at the high rates of the beginning. Scales chosen before would clip them; those chosen last are kept,
+    so that there is something to settle on.
+    """
+    return 0 < step < RESCALE_FRACTION * steps and step % max(1, steps // _RESCALED) == 0
 
 
 def scheduler(name: ScheduleName, optimiser: Optimizer, steps: int) -> LRScheduler:

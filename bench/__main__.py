@@ -63,7 +63,7 @@ def accuracy_at_budgets(arguments: argparse.Namespace) -> None:
     given = {name: getattr(arguments, name) for name in ("methods", "budgets", "seeds", "jobs")}
     wanted = run.Wanted(
         data=arguments.data,
-        setting=Setting(arguments.epochs or run.EPOCHS, arguments.images),
+        setting=Setting(arguments.epochs or run.EPOCHS, arguments.images, run.TUNING_EPOCHS),
         tune_only=arguments.tune_only,
         **{name: value for name, value in given.items() if value is not None},
     )

@@ -9,7 +9,7 @@ from bench.accuracy.layers import Shapes
 from bench.accuracy.low_rank import low_rank
 from bench.accuracy.ours import ours
 from bench.accuracy.paper import paper
-from bench.accuracy.storage import COMMON, Storage
+from bench.accuracy.storage import COMMON, Storage, in_bits
 from bench.accuracy.tensorly_forms import block_tt, cp, tucker
 from bench.accuracy.tt_matrix import EVEN, SMALL_MIDDLE, tt_matrix
 
@@ -24,10 +24,17 @@ class Method:
     Args:
         recipes: Ways to spend a budget, by name; the validation images choose among them, and a learning rate.
         storage: Forms in which its numbers are stored, the trained one first.
+        bits: In which they are trained besides, in runs of their own.
     """
 
     recipes: Mapping[str, Recipe]
     storage: tuple[Storage, ...] = COMMON
+    bits: tuple[int, ...] = ()
+
+    @property
+    def stored_as(self) -> list[str]:
+        """Names of all forms in which its numbers are stored."""
+        return [form.name for form in (*self.storage, *map(in_bits, self.bits))]
 
 
 METHODS: dict[str, Method] = {
@@ -44,6 +51,14 @@ METHODS: dict[str, Method] = {
         }
     ),
     "paper": Method({f"gates of {sites} sites": paper(sites) for sites in (2, 3, 4)}),
-    "ours": Method({"cube root": ours(CUBE_ROOT), "sixth root": ours(SIXTH_ROOT)}),
+    "ours": Method(
+        {
+            "one term, sixth root": ours(1, SIXTH_ROOT),
+            "two terms, cube root": ours(2, CUBE_ROOT),
+            "three terms, cube root": ours(3, CUBE_ROOT),
+            "three terms, sixth root": ours(3, SIXTH_ROOT),
+        },
+        bits=(6, 4),
+    ),
 }
-"""In the order of the tables. What the library can store besides goes into the `storage` of "ours"."""
+"""In the order of the tables. No method has more recipes than its strongest peer, the TT-matrix."""

@@ -46,10 +46,10 @@ def numbers_points(result: dict[str, Any], method: str) -> list[Point]:
 def bytes_points(result: dict[str, Any], method: str) -> list[Point]:
     """Every budget in every form of storage."""
     return [
-        Point(bytes_of(row, storage.name), _error(found))
+        Point(bytes_of(row, storage), _error(found))
         for row in result["rows"]
-        for storage in METHODS[method].storage
-        if row["method"] == method and (found := percent(row, storage.name)) is not None
+        for storage in METHODS[method].stored_as
+        if row["method"] == method and (found := percent(row, storage)) is not None
     ]
 
 

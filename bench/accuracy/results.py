@@ -8,7 +8,7 @@ from typing import Any
 from bench.accuracy.allocation import Unreachable
 from bench.accuracy.methods import METHODS
 from bench.accuracy.task import Task
-from bench.accuracy.tuning import BUDGETS, Choice, Setting, choice, final_task, grid
+from bench.accuracy.tuning import BUDGETS, Choice, Setting, choice, final_tasks, grid
 
 
 class Runs:
@@ -46,6 +46,7 @@ def fold(runs: Runs, seeds: Iterable[int], setting: Setting) -> dict[str, Any]:
     seeds = list(seeds)
     return {
         "epochs": setting.epochs,
+        "tuning_epochs": setting.tuning_epochs,
         "rows": [_row(runs, method, budget, seeds, setting) for budget in BUDGETS for method in METHODS],
         "validation": [
             _brief(row)
@@ -80,11 +81,15 @@ def _row(runs: Runs, method: str, budget: int, seeds: list[int], setting: Settin
 def _found(
     runs: Runs, method: str, budget: int, seeds: list[int], setting: Setting, chosen: Choice
 ) -> Iterator[dict[str, Any]]:
-    """The test runs of a choice."""
+    """The test runs of a choice, a row a seed: what was trained in few bits joins the forms in which it is stored."""
     for seed in seeds:
-        row = runs.find(final_task(method, budget, seed, chosen, setting))
-        if row is not None:
-            yield row
+        first, *others = map(runs.find, final_tasks(method, budget, seed, chosen, setting))
+        if first is None:
+            continue
+        stored = dict(first.get("stored", {}))
+        for row in others:
+            stored |= {} if row is None else row.get("stored", {})
+        yield {**first, "stored": stored} if stored else first
 
 
 def _brief(row: dict[str, Any]) -> dict[str, Any]:

@@ -13,14 +13,15 @@ from bench.accuracy.methods import METHODS
 from bench.accuracy.mnist import OUT
 from bench.accuracy.results import Runs, fold
 from bench.accuracy.task import Task
-from bench.accuracy.tuning import BUDGETS, SEED, Setting, choice, final_task, grid
+from bench.accuracy.tuning import BUDGETS, SEED, Setting, choice, final_tasks, grid
 from bench.record import RESULTS, provenance, store
 
-EPOCHS = 3
+EPOCHS = 5
+TUNING_EPOCHS = 2
 SEEDS = (0, 1, 2)
 JOBS = 2
 COMMAND = "make bench-accuracy DATA=FOLDER"
-_FULL = Setting(EPOCHS, None)
+_FULL = Setting(EPOCHS, None, TUNING_EPOCHS)
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def _tests(wanted: Wanted, find: Callable[[Task], dict[str, Any] | None]) -> Ite
                     print(f"{method} at {budget}: {error}", flush=True)
                     continue
                 assert chosen is not None, "the grid has been run"
-                yield final_task(method, budget, seed, chosen, wanted.setting)
+                yield from final_tasks(method, budget, seed, chosen, wanted.setting)
 
 
 def _finish(pool: Executor, runs: Runs, tasks: Iterable[Task]) -> None:

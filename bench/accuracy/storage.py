@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.accuracy.factors import Factors
+from adtn.storing import stored_bytes
+from bench.accuracy.factors import Factors, Gates
 
 _LARGEST = 127
 _SCALE_BYTES = 2
 """A scale is a half-precision number."""
+_FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,17 @@ def int8(part: Tensor) -> tuple[Tensor, int]:
     if scale == 0:
         return torch.zeros_like(part), part.numel() + _SCALE_BYTES
     return (part / scale).round().clamp(-_LARGEST, _LARGEST) * scale, part.numel() + _SCALE_BYTES
+
+
+def in_bits(bits: int) -> Storage:
+    """Gates that were trained as integers of so many bits, as a file holds them: entropy-coded, with their scales."""
+
+    def apply(factors: Factors) -> int:
+        assert isinstance(factors, Gates)
+        assert factors.adtn.scales is not None
+        return stored_bytes(factors.adtn) + _FLOAT_BYTES * factors.adtn.scales.numel()
+
+    return Storage(f"{bits} bits, trained", apply)
 
 
 COMMON = (

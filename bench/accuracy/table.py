@@ -50,7 +50,7 @@ def accuracy_table(result: dict[str, Any]) -> str:
 def bytes_table(result: dict[str, Any]) -> str:
     """Accuracy against bytes: a row a budget and form of storage, a column a method, the best in bold."""
     lines = _header(["numbers", "stored as", *METHODS])
-    forms = list(dict.fromkeys(form.name for method in METHODS.values() for form in method.storage))
+    forms = list(dict.fromkeys(form for method in METHODS.values() for form in method.stored_as))
     for budget in _budgets(result):
         rows = _of_budget(result, budget)
         for storage in forms:
@@ -70,8 +70,8 @@ def choices_table(result: dict[str, Any]) -> str:
 
 
 def bytes_of(row: dict[str, Any], storage: str) -> int:
-    """Bytes of the three layers, the same for every seed."""
-    return int(row["runs"][0]["stored"][storage]["bytes"])
+    """Bytes of the three layers, in the mean over the seeds: those of an entropy code are not always the same."""
+    return round(statistics.fmean(run["stored"][storage]["bytes"] for run in row["runs"]))
 
 
 class _Cell(NamedTuple):

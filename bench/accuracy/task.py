@@ -9,7 +9,7 @@ from typing import Any, Literal
 from bench.accuracy.factors import Form, total
 
 Stage = Literal["validation", "test"]
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised with every change of the fit or the training, so that runs stored before are not taken for these."""
 
 
@@ -27,6 +27,7 @@ class Task:
         rate: Learning rate of the factors.
         epochs: Of fine-tuning.
         images: Of each part of the data in a trial; None for all.
+        bits: In which each number is trained and stored; None for floats.
     """
 
     stage: Stage
@@ -38,6 +39,7 @@ class Task:
     rate: float
     epochs: int
     images: int | None
+    bits: int | None = None
 
     @property
     def numbers(self) -> int:
@@ -62,5 +64,5 @@ class Task:
     def __str__(self) -> str:
         return (
             f"{self.stage} {self.method} ({self.recipe}), {self.numbers} of {self.budget} numbers, "
-            f"rate {self.rate:g}, seed {self.seed}"
+            f"rate {self.rate:g}, seed {self.seed}" + ("" if self.bits is None else f", {self.bits} bits")
         )

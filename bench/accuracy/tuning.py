@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -24,10 +25,12 @@ class Setting(NamedTuple):
     Args:
         epochs: Of fine-tuning.
         images: Of each part of the data in a trial; None for all.
+        tuning_epochs: Of the runs on the validation images, which choose.
     """
 
     epochs: int
     images: int | None
+    tuning_epochs: int
 
 
 class Choice(NamedTuple):
@@ -105,9 +108,10 @@ def choice(method: str, budget: int, setting: Setting, find: Callable[[Task], di
     return Choice(*max(scores, key=scores.__getitem__)) if scores else None
 
 
-def final_task(method: str, budget: int, seed: int, chosen: Choice, setting: Setting) -> Task:
-    """The run that is measured on the test images."""
-    return _task("test", method, budget, seed, chosen, setting)
+def final_tasks(method: str, budget: int, seed: int, chosen: Choice, setting: Setting) -> list[Task]:
+    """The runs that are measured on the test images: with numbers trained as floats, and in each number of bits."""
+    task = _task("test", method, budget, seed, chosen, setting)
+    return [task, *(replace(task, bits=bits) for bits in METHODS[method].bits)]
 
 
 def _tuned_at(method: str, budget: int) -> list[int]:
@@ -131,4 +135,5 @@ def _score(row: dict[str, Any]) -> float:
 
 def _task(stage: Stage, method: str, budget: int, seed: int, chosen: Choice, setting: Setting) -> Task:
     forms = forms_of(method, chosen.recipe, budget)
-    return Task(stage, method, chosen.recipe, forms, budget, seed, chosen.rate, setting.epochs, setting.images)
+    epochs = setting.epochs if stage == "test" else setting.tuning_epochs
+    return Task(stage, method, chosen.recipe, forms, budget, seed, chosen.rate, epochs, setting.images)

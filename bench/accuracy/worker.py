@@ -14,9 +14,9 @@ from adtn.errors import TrainingDiverged
 from bench.accuracy import mnist
 from bench.accuracy.fitting import fit, place
 from bench.accuracy.methods import METHODS
-from bench.accuracy.storage import Storage
+from bench.accuracy.storage import Storage, in_bits
 from bench.accuracy.task import Task
-from bench.accuracy.training import accuracy, factors_of, fine_tune
+from bench.accuracy.training import Training, accuracy, factors_of, fine_tune
 
 _LAYER_SEEDS = 1000
 """Distance between the seeds of the layers' starts."""
@@ -65,11 +65,11 @@ def measure(task: Task) -> dict[str, Any]:
     clock.lap("fit")
     row = {"key": task.key, **task.to_json(), "errors": errors}
     try:
-        fine_tune(model, *data.train, base.targets, factor_rate=task.rate, epochs=task.epochs, seed=task.seed)
+        fine_tune(model, *data.train, base.targets, Training(task.rate, task.epochs, task.seed, task.bits))
     except TrainingDiverged as error:
         return {**row, "diverged": str(error), "seconds": clock.laps}
     clock.lap("train")
-    storage = METHODS[task.method].storage
+    storage = METHODS[task.method].storage if task.bits is None else (in_bits(task.bits),)
     if task.stage == "validation":
         row["stored"] = dict(_stored(model, storage[:1], data.validation))
     else:

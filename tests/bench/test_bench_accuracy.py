@@ -24,9 +24,9 @@ from bench.accuracy.results import Runs, fold
 from bench.accuracy.storage import COMMON
 from bench.accuracy.table import Spread, accuracy_table, bytes_table, choices_table, spread
 from bench.accuracy.task import Task
-from bench.accuracy.training import fine_tune
+from bench.accuracy.training import Training, fine_tune
 from bench.accuracy.tt_matrix import TTMatrix
-from bench.accuracy.tuning import BUDGETS, RATES, Choice, Setting, choice, final_task, forms_of, grid
+from bench.accuracy.tuning import BUDGETS, RATES, Choice, Setting, choice, final_tasks, forms_of, grid
 from bench.accuracy.worker import check
 from bench.lenet5_mnist import LeNet5
 
@@ -34,7 +34,7 @@ TENSORLY = ("block_tt", "cp", "tucker")
 RECIPES = [(method, recipe) for method, found in METHODS.items() for recipe in found.recipes]
 COARSE = {"low_rank", "block_tt", "paper"}
 """Methods whose forms come in steps too large for every budget."""
-SETTING = Setting(epochs=1, images=None)
+SETTING = Setting(epochs=1, images=None, tuning_epochs=1)
 
 
 def available(method: str) -> str:
@@ -202,7 +202,7 @@ def test_training_moves_factors_and_the_dense_rest_at_their_own_rates() -> None:
     place(model, "fc1", factors, InputMoments(torch.eye(400), torch.zeros(400)))
     watched = (factors.left, model.fc3.weight)
     before = [parameter.detach().clone() for parameter in watched]
-    fine_tune(model, images, labels, targets, factor_rate=0.04, epochs=1, seed=0)  # one step of Adam
+    fine_tune(model, images, labels, targets, Training(rate=0.04, epochs=1, seed=0))  # one step of Adam
     moved = [float((after.detach() - old).abs().max()) for after, old in zip(watched, before, strict=True)]
     assert moved == pytest.approx([0.04, 0.005], rel=0.01)
 
@@ -230,6 +230,7 @@ def test_the_key_tells_runs_apart_but_not_names_of_recipes() -> None:
         make_task(rate=0.04),
         make_task(epochs=4),
         make_task(images=100),
+        make_task(bits=4),
         make_task(forms={**task.forms, "fc1": LowRank((120, 400), 2)}),
     ]
     assert len({task.key, *(other.key for other in others)}) == 1 + len(others)
@@ -283,7 +284,8 @@ def test_the_tables_show_every_method_and_budget_and_say_why_one_is_missing(tmp_
         chosen = choice(method, 1000, SETTING, runs.find)
         assert chosen is not None
         for seed in (0, 1, 2):
-            runs.add(run_of(final_task(method, 1000, seed, chosen, SETTING), base + 0.001 * seed))
+            for task in final_tasks(method, 1000, seed, chosen, SETTING):
+                runs.add(run_of(task, base + 0.001 * seed))
     result = fold(runs, (0, 1, 2), SETTING)
     assert len(result["rows"]) == len(BUDGETS) * len(METHODS)
     by_numbers = accuracy_table(result)
