@@ -7,29 +7,32 @@ import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from adtn.arrangements import brick_wall, fat_blocks
+from adtn.arrangements import brick_wall
+from adtn.cores import core_splits
 from adtn.growth import StructureChoice, larger, smallest
 from adtn.sites import interleaved
 from adtn.structure import AnyStructure, Structure, Sum
 
 STEP = 1.15
 """Two rungs differ by at least this factor: closer ones are not worth telling apart."""
-SITE_DIMENSIONS = (4, 8, 2, 16)
-"""Up to which dimension prime factors of an axis share a site; the best first."""
-BLOCK_SITES = 3
-"""Of the fat blocks; with rows and columns in turn, each has some of both."""
-EXACT_DEPTHS = (1, 2, 3)
+CORES = (3, 4, 5, 6)
+"""Of a TT-matrix; the best number first. More cores hold large weights in fewer numbers."""
+BONDS = (2, 3, 4, 1, 5, 6, 8, 12, 16)
+"""What the bonds of a TT-matrix are near to; the best first."""
 MAX_TERMS = 5
+SITE_DIMENSIONS = (4, 8, 2, 16)
+"""Up to which dimension prime factors of an axis share a site of a brick-wall; the best first."""
+EXACT_DEPTHS = (1, 2, 3)
 MAX_GATE_ROWS = 256
-"""Wider gates take a learning rate so small that they hardly train."""
+"""In a network of several TN layers wider gates take a learning rate so small that they hardly train."""
 
 
 def ladder(shape: Sequence[int]) -> list[AnyStructure]:
     """Structures for a weight, each with more numbers than the one before, and all with fewer than the weight.
 
-    Fat blocks, joined by thin gates, on sites that multiply to the weight's own shape come first: nothing is padded,
-    and every gate mixes rows with columns. After fine-tuning they keep the most accuracy a number, and for more numbers
-    than one such network has, sums of them do. Brick-walls on the same sites and binary ones fill the gaps.
+    TT-matrices with few cores come first, and for more numbers sums of them, in which each splits the rows and columns
+    in another way: nothing is padded, and every core mixes rows with columns. After fine-tuning they keep the most
+    accuracy a number. Brick-walls, on sites of the weight's own shape and on binary ones, fill the gaps.
 
     Args:
         shape: Of the weight.
@@ -65,18 +68,25 @@ def _by_preference(shape: tuple[int, ...]) -> Iterator[AnyStructure]:
 
 
 def _exact(shape: tuple[int, ...]) -> Iterator[AnyStructure]:
-    """Networks on interleaved sites of the weight's own shape, and sums of them."""
-    every = [interleaved(shape, largest) for largest in SITE_DIMENSIONS]
-    blocks = [wall for sites in every if _trains(wall := fat_blocks(sites, BLOCK_SITES, activation="none"))]
-    yield from blocks
-    for terms in range(2, MAX_TERMS + 1):
-        yield from (Sum((wall,) * terms) for wall in blocks)
-    for sites in every:
+    """Networks on sites of the weight's own shape."""
+    if len(shape) > 1:
+        yield from _tt_matrices(shape[0], math.prod(shape[1:]))
+    for sites in (interleaved(shape, largest) for largest in SITE_DIMENSIONS):
         yield from (wall for depth in EXACT_DEPTHS if _trains(wall := brick_wall(sites, depth)))
 
 
+def _tt_matrices(rows: int, columns: int) -> Iterator[AnyStructure]:
+    """TT-matrices of the best splits, and sums of them."""
+    for count in CORES:
+        splits = core_splits(rows, columns, count, MAX_TERMS)
+        for bond in BONDS:
+            networks = tuple(split.with_bonds(bond) for split in splits)
+            for terms in range(1, len(networks) + 1):
+                yield Sum(networks[:terms]) if terms > 1 else networks[0]
+
+
 def _trains(structure: Structure) -> bool:
-    return max(gate.out for gate in structure.gates) <= MAX_GATE_ROWS
+    return structure.depth == 1 or max(gate.out for gate in structure.gates) <= MAX_GATE_ROWS
 
 
 def _close(size: int, other: int) -> bool:

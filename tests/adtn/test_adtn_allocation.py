@@ -100,7 +100,7 @@ def test_auto_says_of_every_other_layer_why_it_stays_dense() -> None:
 
 def test_a_named_layer_that_cannot_get_smaller_is_skipped() -> None:
     tiny = Layer("tiny", "tiny.weight", "linear", (2, 33))
-    found = candidates((*LENET_AND_STEPS, Layer("odd", "odd.weight", "linear", (2, 8), True)), ["odd", "fc1"])
+    found = candidates((*LENET_AND_STEPS, Layer("odd", "odd.weight", "linear", (2, 2), True)), ["odd", "fc1"])
     assert [item.layer.name for item in found.items] == ["fc1"]
     assert [item.layer.name for item in found.skipped] == ["odd"]
     assert candidates([tiny], ["tiny"]).items
@@ -112,7 +112,7 @@ def test_a_named_layer_that_cannot_get_smaller_is_skipped() -> None:
         (LENET_AND_STEPS, ["fc9"], "layer_not_found"),
         (LENET_AND_STEPS, ["steps"], "layer_not_eligible"),
         (LENET_AND_STEPS[:1], None, "nothing_to_compress"),
-        ([Layer("odd", "odd.weight", "linear", (2, 8))], ["odd"], "nothing_to_compress"),
+        ([Layer("odd", "odd.weight", "linear", (2, 2))], ["odd"], "nothing_to_compress"),
     ],
 )
 def test_what_cannot_be_encoded_is_refused(layers: list[Layer], names: list[str] | None, code: str) -> None:
