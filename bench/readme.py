@@ -13,13 +13,14 @@ README = Path(__file__).parent.parent / "README.md"
 def table(result: dict[str, Any]) -> str:
     """The table of LeNet-5 on MNIST: one row a target, the median over the seeds, the spread in brackets."""
     header = (
-        "| encoded parameters | compression ratio (encoded layers) | accuracy before | after fit | after fine-tuning "
+        "| asked for | numbers stored for 60,480 | compression ratio | accuracy before | after fit | after fine-tuning "
         "| bytes on disk: checkpoint → ADTN file | seconds (whole job) |"
     )
-    rows = [header, "|---|---|---|---|---|---|---|"]
+    rows = [header, "|---|---|---|---|---|---|---|---|"]
     for row in result["rows"]:
         rows.append(
-            f"| 60,480 → {row['parameters']:,} (target {row['target']:,}) | {row['ratio']:.1f} "
+            f"| `{json.dumps(row['target'])}` | {spread(row['parameters'], '{:,.0f}')} "
+            f"| {spread(row['ratio'], '{:.0f}')} "
             f"| {percent(row['baseline'])} | {percent(row['after_fit'])} | **{percent(row['final'])}** "
             f"| {row['bytes']['checkpoint']:,} → {row['bytes']['adtn']:,} | {spread(row['seconds'], '{:.0f}')} |"
         )
@@ -41,8 +42,10 @@ def percent(figures: dict[str, Any]) -> str:
 
 
 def spread(figures: dict[str, Any], form: str) -> str:
-    """A median with the lowest and highest run."""
+    """A median with the lowest and highest run, if they differ."""
     low, high = min(figures["runs"]), max(figures["runs"])
+    if low == high:
+        return form.format(low)
     return f"{form.format(figures['median'])} ({form.format(low)} to {form.format(high)})"
 
 
