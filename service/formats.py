@@ -13,6 +13,8 @@ HINTS = (
     (b"\x93NUMPY", "a single NumPy array; save it as .npz"),
     (b"{", "JSON text"),
     (b"%PDF", "a PDF document"),
+    (b"\x89PNG", "a single image; put the images into a zip, with a folder a class"),
+    (b"\xff\xd8\xff", "a single image; put the images into a zip, with a folder a class"),
 )
 
 
@@ -33,7 +35,8 @@ def check_start(start: bytes) -> None:
         raise ProblemError(
             "unsupported_format",
             "expected a checkpoint (safetensors, or a state_dict as .pt) or a data set (npz, safetensors, or a zip or "
-            f"tar of IDX files); the first bytes are those of {looks}",
+            "tar of IDX files, of CIFAR-10 or CIFAR-100, or of PNG or JPEG images with a folder a class); the first "
+            f"bytes are those of {looks}",
         )
 
 

@@ -26,6 +26,7 @@ MODULES = {
     "asgi-correlation-id": "asgi_correlation_id",
     "prometheus-client": "prometheus_client",
     "scikit-learn": "sklearn",
+    "pillow": "PIL",
 }
 
 ids = pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)

@@ -164,7 +164,14 @@ NAMES = ("train_x", "train_y", "test_x", "test_y")
 GOOD_FILE = safetensors_bytes({name: entry("U8", [1], i, i + 1) for i, name in enumerate(NAMES)}, bytes(4)).hex()
 GOOD_ANSWER = {
     "format": "npz",
-    "summary": {"splits": {"train": 1, "test": 1}, "shape": [1], "classes": 1, "dtype": "uint8"},
+    "summary": {
+        "splits": {"train": 1, "test": 1},
+        "shape": [1],
+        "classes": 1,
+        "dtype": "uint8",
+        "class_names": [],
+        "notes": [],
+    },
     "layers": [],
     "aliases": {},
 }

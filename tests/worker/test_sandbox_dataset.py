@@ -87,6 +87,8 @@ def require_same(found: Inspection, arrays: Arrays, dtype: str) -> None:
         "shape": list(arrays["train_x"].shape[1:]),
         "classes": 5,
         "dtype": dtype,
+        "class_names": [],
+        "notes": [],
     }
     assert found.layers == []
     assert found.aliases == {}

@@ -3,17 +3,25 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from jobs.problems import PROBLEMS, Fault, ProblemError
+from worker.sandbox.contents import MAX_CLASS_NAME, MAX_CLASS_NAMES
 from worker.sandbox.refusal import MAX_FAULTS, MAX_TEXT
 from worker.sandbox.tensor_file import MAX_DIMS, MAX_TENSORS, NAME
 
 MAX_ANSWER_BYTES = 64 * 2**20
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
+
+def _clean(text: str) -> str:
+    """Text without control characters: it ends up in logs, terminals and pages."""
+    return CONTROL.sub("?", text)
+
+
 Name = Annotated[str, Field(max_length=512, pattern=f"^(?:{NAME.pattern})$")]
-Text = Annotated[str, Field(max_length=MAX_TEXT)]
+Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_clean)]
+ClassName = Annotated[str, Field(max_length=MAX_CLASS_NAME), AfterValidator(_clean)]
 Count = Annotated[int, Field(ge=0, le=2**60)]
 Shape = Annotated[list[Count], Field(max_length=MAX_DIMS)]
 
@@ -46,12 +54,17 @@ class CheckpointSummary(Strict):
 
 
 class DatasetSummary(Strict):
-    """Summary of a data set: samples of each split, shape of a sample, number of classes, dtype of the samples."""
+    """Summary of a data set: samples of each split, shape of a sample, number of classes, dtype of the samples.
+
+    Sizes in which samples differ are None. The first names of classes, where they are known; how the file was read.
+    """
 
     splits: dict[Literal["train", "test"], Count]
-    shape: Shape
+    shape: Annotated[list[Count | None], Field(max_length=MAX_DIMS)]
     classes: Count
     dtype: Literal["uint8", "float32"]
+    class_names: Annotated[list[ClassName], Field(max_length=MAX_CLASS_NAMES)] = []
+    notes: Annotated[list[Text], Field(max_length=100)] = []
 
 
 class Answer(Strict):
@@ -105,13 +118,8 @@ def parse(text: bytes) -> Answer:
     except ValidationError as error:
         raise ValueError(f"the sandbox's answer is not valid: {error.error_count()} faults") from None
     if reply.refusal is not None:
-        faults = [Fault(_clean(row.pointer), _clean(row.detail), row.code) for row in reply.refusal.errors]
-        raise ProblemError(reply.refusal.code, _clean(reply.refusal.detail), faults)
+        faults = [Fault(row.pointer, row.detail, row.code) for row in reply.refusal.errors]
+        raise ProblemError(reply.refusal.code, reply.refusal.detail, faults)
     if reply.answer is None:
         raise ValueError("the sandbox's answer is empty")
     return reply.answer
-
-
-def _clean(text: str) -> str:
-    """Text without control characters: it ends up in logs, terminals and pages."""
-    return CONTROL.sub("?", text)

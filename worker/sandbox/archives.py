@@ -6,6 +6,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from jobs.problems import ProblemError
@@ -24,6 +25,12 @@ class Member:
     name: str
     bytes: int
     open: Callable[[], BinaryIO]
+
+    @property
+    def path(self) -> PurePosixPath | None:
+        """The name as a path; None for one that leads out of the archive, which no reader looks at."""
+        path = PurePosixPath(self.name)
+        return None if path.is_absolute() or ".." in path.parts else path
 
 
 class Capped(io.RawIOBase):

@@ -1,21 +1,24 @@
 """A data set, read in the child: recognised by its content, checked, and written again as safetensors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
 from jobs.problems import ProblemError
-from worker.sandbox.archives import checked_zip, tar_members, zip_members
+from worker.sandbox.archives import Member, checked_zip, tar_members, zip_members
 from worker.sandbox.arrays import StoredArray
+from worker.sandbox.cifar import cifar_contents, cifar_layout
+from worker.sandbox.contents import Contents
 from worker.sandbox.dataset_checks import check_splits, labels, output_dtype, samples
 from worker.sandbox.formats import ACCEPTED, START_BYTES, format_of
-from worker.sandbox.idx import idx_arrays
+from worker.sandbox.idx import holds_idx, idx_arrays
+from worker.sandbox.image_folder import holds_images, image_contents
 from worker.sandbox.limits import Budget
 from worker.sandbox.npz import npz_arrays
 from worker.sandbox.tensor_arrays import safetensors_arrays
-from worker.sandbox.tensor_file import Outgoing, write
+from worker.sandbox.tensor_file import Outgoing, quoted, write
 
 NAMES = ("train_x", "train_y", "test_x", "test_y")
-HEADER_BYTES = 1024  # more than the header of four arrays takes
+HEADER_BYTES = 1024  # more than the header of a few tensors takes
 
 
 def read_dataset(source: BinaryIO, filename: str, output: BinaryIO, budget: Budget) -> Mapping[str, Any]:
@@ -24,7 +27,8 @@ def read_dataset(source: BinaryIO, filename: str, output: BinaryIO, budget: Budg
     Args:
         source: The upload.
         filename: Its ending is a hint where the content says nothing.
-        output: Receives train_x, test_x (uint8 or float32) and train_y, test_y (int64).
+        output: Receives train_x, test_x (uint8 or float32) and train_y, test_y (int64); for images of several sizes
+            what `worker.sandbox.image_folder` describes.
         budget: `output_bytes` is the most that the upload may expand to.
 
     Returns:
@@ -34,8 +38,45 @@ def read_dataset(source: BinaryIO, filename: str, output: BinaryIO, budget: Budg
         ProblemError: The file is refused.
     """
     size = source.seek(0, 2)
-    kind, arrays = _open(source, size, filename, budget.output_bytes)
-    _require_all(arrays, kind)
+    contents = _read(source, size, filename, budget.output_bytes)
+    _require_room(contents.tensors, budget.output_bytes)
+    write(output, contents.tensors)
+    return contents.answer()
+
+
+def _read(source: BinaryIO, size: int, filename: str, limit: int) -> Contents:
+    """What a file holds."""
+    source.seek(0)
+    found = format_of(source.read(START_BYTES), "dataset", filename)
+    source.seek(0)
+    if found == "safetensors":
+        return _array_contents(found, safetensors_arrays(source, size))
+    if found == "tar":
+        return _archive_contents(tar_members(source, limit, "dataset_invalid"), limit)
+    members = zip_members(checked_zip(source, size, "dataset_invalid"))
+    if any(member.name in {f"{name}.npy" for name in NAMES} for member in members):
+        return _array_contents("npz", npz_arrays(members, NAMES, limit))
+    return _archive_contents(members, limit)
+
+
+def _archive_contents(members: Sequence[Member], limit: int) -> Contents:
+    """What an archive holds, told by the names of its members."""
+    if holds_idx(members):
+        return _array_contents("idx", idx_arrays(members, limit))
+    layout = cifar_layout(members)
+    if layout is not None:
+        return cifar_contents(members, layout)
+    if holds_images(members):
+        return image_contents(members)
+    names = ", ".join(quoted(member.name) for member in members[:5]) or "nothing that can be read"
+    raise ProblemError("dataset_invalid", f"expected {ACCEPTED['dataset']}; the archive holds {names}")
+
+
+def _array_contents(kind: str, arrays: Mapping[str, StoredArray]) -> Contents:
+    """The contents of a file with the four arrays, checked."""
+    missing = [name for name in NAMES if name not in arrays]
+    if missing:
+        raise ProblemError("dataset_invalid", f"expected {ACCEPTED['dataset']}; {', '.join(missing)} is missing")
     check_splits(arrays)
     dtype = output_dtype(arrays)
     all_labels = {name: labels(arrays[name]) for name in ("train_y", "test_y")}
@@ -46,44 +87,17 @@ def read_dataset(source: BinaryIO, filename: str, output: BinaryIO, budget: Budg
     for name in ("train_x", "test_x"):
         array = arrays[name]
         outgoing.append(Outgoing(name, dtype, array.shape, lambda array=array: samples(array, dtype)))  # type: ignore[misc]
-    _require_room(outgoing, budget.output_bytes)
-    write(output, outgoing)
-    return {
-        "format": kind,
-        "summary": {
-            "splits": {name: arrays[f"{name}_x"].shape[0] for name in ("train", "test")},
-            "shape": list(arrays["train_x"].shape[1:]),
-            "classes": 1 + max(int(values.max()) for values in all_labels.values()),
-            "dtype": {"U8": "uint8", "F32": "float32"}[dtype],
-        },
-        "layers": [],
-        "aliases": {},
-    }
+    return Contents(
+        format=kind,
+        tensors=outgoing,
+        splits={name: arrays[f"{name}_x"].shape[0] for name in ("train", "test")},
+        shape=arrays["train_x"].shape[1:],
+        classes=1 + max(int(values.max()) for values in all_labels.values()),
+        dtype=dtype,
+    )
 
 
-def _open(source: BinaryIO, size: int, filename: str, limit: int) -> tuple[str, dict[str, StoredArray]]:
-    """Format and arrays of a file."""
-    source.seek(0)
-    found = format_of(source.read(START_BYTES), "dataset", filename)
-    source.seek(0)
-    if found == "safetensors":
-        return found, safetensors_arrays(source, size)
-    if found == "tar":
-        return "idx", idx_arrays(tar_members(source, limit, "dataset_invalid"), limit)
-    members = zip_members(checked_zip(source, size, "dataset_invalid"))
-    if any(member.name in {f"{name}.npy" for name in NAMES} for member in members):
-        return "npz", npz_arrays(members, NAMES, limit)
-    return "idx", idx_arrays(members, limit)
-
-
-def _require_all(arrays: Mapping[str, StoredArray], kind: str) -> None:
-    """Refuse a data set in which one of the four arrays is missing."""
-    missing = [name for name in NAMES if name not in arrays]
-    if missing:
-        raise ProblemError("dataset_invalid", f"expected {ACCEPTED['dataset']}; {', '.join(missing)} is missing")
-
-
-def _require_room(tensors: list[Outgoing], limit: int) -> None:
+def _require_room(tensors: Sequence[Outgoing], limit: int) -> None:
     """Refuse what would be larger than allowed, before it is expanded."""
     total = HEADER_BYTES + sum(tensor.bytes for tensor in tensors)
     if total > limit:

@@ -12,7 +12,8 @@ START_BYTES = 512
 
 ACCEPTED = {
     "checkpoint": "a checkpoint as .safetensors, .pt or .pth",
-    "dataset": "a data set as .npz or .safetensors with train_x, train_y, test_x, test_y, or a zip or tar of IDX files",
+    "dataset": "a data set: .npz or .safetensors with train_x, train_y, test_x, test_y; or a zip or tar of IDX files, "
+    "of CIFAR-10 or CIFAR-100, or of PNG or JPEG images with a folder a class",
 }
 # What people upload instead: the first bytes, and what to do.
 OTHERS = (
@@ -21,6 +22,8 @@ OTHERS = (
     (b"<", "an HTML or XML page; the download of the file failed"),
     (b"{", "JSON text"),
     (b"GGUF", "a GGUF file; export the weights as safetensors"),
+    (b"\x89PNG", "a single image; put the images into a zip, with a folder a class"),
+    (b"\xff\xd8\xff", "a single image; put the images into a zip, with a folder a class"),
 )
 
 

@@ -6,8 +6,7 @@ integers, then the numbers, big-endian too.
 
 import gzip
 import re
-from collections.abc import Callable, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Callable, Iterable, Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -29,6 +28,11 @@ EXPECTED_FILES = {
 }
 
 
+def holds_idx(members: Iterable[Member]) -> bool:
+    """Whether any file is named like one of the four."""
+    return any(member.path and FILE_NAME.fullmatch(member.path.name) for member in members)
+
+
 def idx_arrays(members: Sequence[Member], limit: int) -> dict[str, StoredArray]:
     """The arrays train_x, train_y, test_x, test_y of an archive, in whatever folder of it they are.
 
@@ -42,9 +46,8 @@ def idx_arrays(members: Sequence[Member], limit: int) -> dict[str, StoredArray]:
     """
     found: dict[str, Member] = {}
     for member in members:
-        path = PurePosixPath(member.name)
-        match = FILE_NAME.fullmatch(path.name)
-        if match is None or path.is_absolute() or ".." in path.parts:
+        match = FILE_NAME.fullmatch(member.path.name) if member.path else None
+        if match is None:
             continue
         name = f"{SPLITS[match[1].lower()]}_{PARTS[match[2].lower()]}"
         if name in found:

@@ -21,6 +21,7 @@ Purpose = Literal["checkpoint", "dataset"]
 INVALID = {"checkpoint": "checkpoint_invalid", "dataset": "dataset_invalid"}
 CHILD = ("-m", "worker.sandbox.child")
 DATASET_TENSORS = {"train_x", "train_y", "test_x", "test_y"}
+IMAGE_TENSORS = {f"{split}_{part}" for split in ("train", "test") for part in ("pixels", "sizes", "y")}
 OUTPUT_NAME = "checked.safetensors"
 
 log = logging.getLogger(__name__)
@@ -31,13 +32,15 @@ class Inspection:
     """What an upload holds.
 
     Attributes:
-        format: How it was stored: "safetensors", "pytorch", "npz", "idx".
-        summary: {parameters, layers, notes} of a checkpoint; {splits, shape, classes, dtype} of a data set.
-            `parameters` counts floating tensors, tied ones once, without the running statistics of batch norm.
+        format: How it was stored: "safetensors", "pytorch", "npz", "idx", "cifar_python", "cifar_binary", "images".
+        summary: {parameters, layers, notes} of a checkpoint; {splits, shape, classes, dtype, class_names, notes} of a
+            data set. `parameters` counts floating tensors, tied ones once, without the running statistics of batch
+            norm; `shape` has None for sizes that differ.
         layers: For a checkpoint, the fields of `adtn.plan.Layer` of each, with `dtype` and `parameters`.
         aliases: For each key that shares another key's tensor, that other key.
         tensors: The checked safetensors file: a checkpoint with its own keys and dtypes, one copy of tied tensors; a
-            data set as train_x, train_y, test_x, test_y (x uint8 or float32, y int64).
+            data set as train_x, train_y, test_x, test_y (x uint8 or float32, y int64), or as
+            `worker.sandbox.image_folder` says where images differ in size.
     """
 
     format: str
@@ -120,8 +123,8 @@ def _require_consistent(answer: Answer, purpose: Purpose, names: set[str]) -> No
     """
     if isinstance(answer.summary, DatasetSummary) != (purpose == "dataset"):
         raise ValueError(f"the answer is not that of a {purpose}")
-    if purpose == "dataset" and names != DATASET_TENSORS:
-        raise ValueError("the file does not hold the four arrays of a data set")
+    if purpose == "dataset" and names not in (DATASET_TENSORS, IMAGE_TENSORS):
+        raise ValueError("the file does not hold the arrays of a data set")
     strays = {layer.key for layer in answer.layers} - names - answer.aliases.keys()
     if strays or not set(answer.aliases.values()) <= names or answer.aliases.keys() & names:
         raise ValueError("the answer names tensors that are not in the file")
