@@ -6,11 +6,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor
 
 from jobs.problems import ProblemError
 from worker.architectures import Architecture
+from worker.resizing import resized, resized_split
 
 Normalize = Mapping[str, Sequence[float]]
 DIGITS_TEST_SHARE = 0.2
@@ -35,22 +36,27 @@ class Dataset:
     classes: int
 
 
-def load(source: Path | str, normalize: Normalize | None = None) -> Dataset:
+def load(source: Path | str, normalize: Normalize | None = None, resize: Sequence[int] | None = None) -> Dataset:
     """Load a data set by name, or from the file that the sandbox wrote.
 
     Args:
         source: A name ("digits"), or the path of a checked safetensors file.
         normalize: {"mean": [..], "std": [..]}: one number, or one a channel. Taken off and divided by after 8-bit
             images were scaled to [0, 1].
+        resize: Height and width in pixels that images are stretched to, before all else.
 
     Raises:
         ProblemError: `unknown_dataset`; `dataset_mismatch` if mean and std are of another length than there are
-            channels.
+            channels, if samples that are no images are to be resized, or images of several sizes are not;
+            `resource_limit`.
     """
+    size = (resize[0], resize[1]) if resize is not None else None
     if source in NAMED:
         dataset = NAMED[str(source)]()
+        if size is not None:
+            dataset = replace(dataset, train_x=resized(dataset.train_x, size), test_x=resized(dataset.test_x, size))
     elif Path(source).is_file():
-        dataset = _from_file(Path(source))
+        dataset = _from_file(Path(source), size)
     else:
         raise ProblemError("unknown_dataset", f"expected one of {', '.join(NAMED)}, got {str(source)[:80]!r}")
     return dataset if normalize is None else _normalized(dataset, normalize)
@@ -105,11 +111,19 @@ def digits() -> Dataset:
 NAMED = {"digits": digits}
 
 
-def _from_file(path: Path) -> Dataset:
+def _from_file(path: Path, size: tuple[int, int] | None) -> Dataset:
     """A data set that the sandbox wrote."""
-    arrays = load_file(path)
-    train_x, test_x = _scaled(arrays.pop("train_x")), _scaled(arrays.pop("test_x"))
-    train_y, test_y = arrays["train_y"], arrays["test_y"]
+    with safe_open(path, "pt") as file:
+        stored = set(file.keys())
+        train_y, test_y = file.get_tensor("train_y"), file.get_tensor("test_y")
+
+        def images(split: str) -> Tensor:
+            if f"{split}_x" not in stored:
+                return resized_split(path, split, size)
+            x: Tensor = file.get_tensor(f"{split}_x")
+            return x if size is None else resized(x, size)
+
+        train_x, test_x = _scaled(images("train")), _scaled(images("test"))
     return Dataset(train_x, train_y, test_x, test_y, 1 + int(max(train_y.max(), test_y.max())))
 
 

@@ -31,6 +31,7 @@ class Question:
         dataset: A name or the path of a checked data set, or None.
         normalize: Mean and standard deviation of the inputs, or None.
         device: "cpu" or "cuda".
+        resize: Height and width that images are stretched to, or None.
     """
 
     artifacts: dict[str, str]
@@ -38,6 +39,7 @@ class Question:
     dataset: str | None
     normalize: dict[str, list[float]] | None
     device: str
+    resize: list[int] | None = None
 
     def to_json(self) -> str:
         """As one line."""
@@ -78,7 +80,7 @@ def accuracy(question: Question, state: dict[str, Tensor]) -> float | None:
     """The test accuracy of a dense state dict, where the question names a model and data."""
     if question.architecture is None or question.dataset is None:
         return None
-    dataset = datasets.load(question.dataset, question.normalize)
+    dataset = datasets.load(question.dataset, question.normalize, question.resize)
     built = architectures.build(question.architecture, state, tuple(dataset.test_x.shape[1:]))
     dataset = datasets.fitted(dataset, built)
     return top1(built.model.to(question.device), dataset.test_x, dataset.test_y)

@@ -118,6 +118,16 @@ class NormalizeSettings(Request):
         return self
 
 
+class ImageSettings(Request):
+    """What is done to the images of a data set before all else."""
+
+    resize: Annotated[list[Annotated[int, Field(ge=1, le=1024)]], Field(min_length=2, max_length=2)] | None = Field(
+        default=None,
+        description="Height and width that every image is stretched to, with antialiasing. Needed where images differ "
+        "in size.",
+    )
+
+
 class JobSettings(Request):
     """All that a job does follows from these and from the files that they name."""
 
@@ -128,6 +138,7 @@ class JobSettings(Request):
     fit: FitSettings = Field(default_factory=FitSettings)
     fine_tune: FineTuneSettings = Field(default_factory=FineTuneSettings)
     search: SearchSettings = Field(default_factory=SearchSettings)
+    image: ImageSettings = Field(default_factory=ImageSettings)
     normalize: NormalizeSettings | None = None
     exports: list[Export] = Field(default=["adtn", "dense"], min_length=1, max_length=2)
     seed: int = Field(default=0, ge=0, le=2**32 - 1)

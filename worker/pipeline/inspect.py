@@ -54,7 +54,8 @@ def inspect(job: JobRecord, store: Store, folder: Path, device: torch.device) ->
         if job.dataset is not None:
             files["dataset"] = fetch(job.dataset, store, folder)
         source = files.get("dataset", settings.dataset)
-        dataset = datasets.load(source, settings.normalize.model_dump() if settings.normalize else None)
+        normalize = settings.normalize.model_dump() if settings.normalize else None
+        dataset = datasets.load(source, normalize, settings.image.resize)
     architecture = architectures.build(
         settings.architecture, state, tuple(dataset.train_x.shape[1:]) if dataset else None
     )

@@ -153,6 +153,7 @@ def question_of(job: JobRecord, inputs: Inputs, artifacts: list[Artifact], devic
         dataset=str(dataset) if dataset is not None else None,
         normalize=job.settings.normalize.model_dump() if job.settings.normalize else None,
         device=device.type,
+        resize=job.settings.image.resize,
     )
 
 

@@ -1,0 +1,99 @@
+"""A job on a folder of images: from the upload to a verified accuracy."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+from support.cifar import packed
+from support.pictures import encoded
+
+from jobs import files, records
+from jobs.database import Database
+from jobs.ids import new_id
+from jobs.schemas.settings import JobSettings
+from worker.inspect_file import inspect_file
+from worker.resources import Resources
+from worker.run_job import run_job
+
+
+def images_of_digits(count: int) -> dict[str, bytes]:
+    """Digits as grey PNG files of several sizes, a folder each."""
+    digits = load_digits()
+    found = {}
+    for number, (pixels, label) in enumerate(zip(digits.images[:count], digits.target[:count], strict=True)):
+        side = 16 + number % 5
+        image = Image.fromarray((pixels * 15.9).astype("u1")).resize((side, side))
+        found[f"digits/{label}/{number}.png"] = encoded(image, "PNG")
+    return found
+
+
+@pytest.fixture
+def dataset_id(resources: Resources, tmp_path: Path) -> str:
+    """A zip of images, uploaded and inspected."""
+    path = tmp_path / "digits.zip"
+    path.write_bytes(packed(images_of_digits(200), "zip"))
+    file_id = new_id("file")
+    resources.store.put_file(f"files/{file_id}/upload", path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    with resources.db.begin() as session:
+        files.create(
+            session,
+            file_id,
+            owner="local",
+            filename=path.name,
+            purpose="dataset",
+            size=path.stat().st_size,
+            sha256=digest,
+        )
+    inspect_file(file_id, resources)
+    return file_id
+
+
+def run(resources: Resources, checkpoint_id: str, dataset_id: str, **settings: Any) -> Any:
+    """Run a short job and return its record."""
+    wanted = {
+        "checkpoint": checkpoint_id,
+        "architecture": "lenet5",
+        "dataset": dataset_id,
+        "compression": {"layers": ["fc1"], "structure": {"depth": 1}},
+        "fit": {"steps": 2},
+        "fine_tune": {"epochs": 1},
+    }
+    with resources.db.begin() as session:
+        row = records.create(
+            session, owner="local", settings=JobSettings.model_validate(wanted | settings), max_attempts=1
+        )
+        job_id = row.id
+    run_job(job_id, resources)
+    return records.get(resources.db, "local", job_id)
+
+
+def test_images_of_several_sizes_are_inspected(db: Database, dataset_id: str):
+    file = files.get(db, "local", dataset_id)
+    assert (file.status, file.format) == ("ready", "images")
+    assert file.summary is not None
+    assert file.summary["splits"] == {"train": 160, "test": 40}
+    assert file.summary["shape"] == [1, None, None]
+    assert file.summary["class_names"] == [str(label) for label in range(10)]
+
+
+def test_a_job_resizes_them_and_a_fresh_process_finds_the_same_accuracy(
+    resources: Resources, checkpoint_id: str, dataset_id: str
+):
+    normalize = {"mean": [0.3], "std": [0.4]}
+    row = run(resources, checkpoint_id, dataset_id, image={"resize": [8, 8]}, normalize=normalize)
+    assert row.status == "succeeded", row.error
+    assert row.report["verified"]["fresh_process"] is True
+    assert row.report["accuracy"]["samples"] == 40
+    assert row.report["settings"]["image"] == {"resize": [8, 8]}
+
+
+def test_a_job_without_a_size_says_what_is_missing(resources: Resources, checkpoint_id: str, dataset_id: str):
+    row = run(resources, checkpoint_id, dataset_id)
+    assert row.status == "failed"
+    assert row.error["code"] == "dataset_mismatch"
+    assert row.error["errors"][0]["pointer"] == "/image/resize"
+    assert "16 x 16 pixels" in row.error["detail"]
