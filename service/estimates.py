@@ -60,7 +60,7 @@ def estimate(
         parameters=_size(plan.original, plan.parameters),
         bytes=_size(sum(layer.original_bytes for layer in layers), sum(layer.compressed_bytes for layer in layers)),
         seconds=round(START_SECONDS + (_measuring_seconds(plan) if measured else 0) + trials + once),
-        memory_bytes=_memory(plan, checkpoint, dataset),
+        memory_bytes=_memory(settings, plan, checkpoint, dataset),
         rough=[*(("layers", "parameters", "bytes") if search or measured else ()), "seconds", "memory_bytes"],
         search=search,
         notes=[
@@ -145,9 +145,19 @@ def _decoded_entries(entry: PlanEntry) -> int:
     return sum(term.size * (term.depth + 2) for term in entry.structure.terms)
 
 
-def _memory(plan: Plan, checkpoint: FileRecord, dataset: FileRecord | None) -> int:
+def _memory(settings: JobSettings, plan: Plan, checkpoint: FileRecord, dataset: FileRecord | None) -> int:
     """Model, teacher, gradients and Adam's moments; each TN layer's product of the largest weight; the data."""
     largest = max((_decoded_entries(entry) for entry in plan.entries), default=0)
-    # 8-bit images become single precision.
-    data = 4 * dataset.bytes if dataset else 0
+    data = _data_bytes(settings, dataset) if dataset else 0
     return START_BYTES + 6 * checkpoint.bytes + 4 * 3 * largest + data
+
+
+def _data_bytes(settings: JobSettings, dataset: FileRecord) -> int:
+    """Bytes of all samples in single precision, in the size that images are resized to."""
+    summary = dataset.summary or {}
+    shape: list[int | None] = summary.get("shape", [])
+    if settings.image.resize is not None and len(shape) >= 2:
+        shape = [*shape[:-2], *settings.image.resize]
+    sizes = [size for size in shape if size is not None]  # a job on images of several sizes fails without a size
+    samples = int(sum(summary.get("splits", {}).values()))
+    return DEFAULT_BYTES * samples * math.prod(sizes)

@@ -17,6 +17,9 @@ def compress(  # noqa: PLR0913 - each is an option of the command line
         str | None, typer.Option(help="Architecture by name; without one, weights are only fitted.")
     ] = None,
     data: Annotated[str | None, typer.Option(help="A data set: a file, the id of one, or a name.")] = None,
+    resize: Annotated[
+        str | None, typer.Option(help="HEIGHTxWIDTH in pixels that the images of the data set are stretched to.")
+    ] = None,
     layers: Annotated[str | None, typer.Option(help='Names or globs with commas between them, or "auto".')] = None,
     target: Annotated[
         str | None,
@@ -79,6 +82,7 @@ def compress(  # noqa: PLR0913 - each is an option of the command line
                 "batch_size": batch_size,
             },
             "search": {"max_trials": max_trials, "max_minutes": max_minutes},
+            "image": {"resize": job_settings.size("--resize", resize)},
             "exports": job_settings.layers(exports),
             "seed": seed,
             "name": name,

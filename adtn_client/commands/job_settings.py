@@ -41,6 +41,20 @@ def layers(text: str | None) -> list[str] | str | None:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def size(option: str, text: str | None) -> list[int] | None:
+    """Read `32x48`: a height and a width.
+
+    Raises:
+        LocalError: It is no such text.
+    """
+    if text is None:
+        return None
+    height, _, width = text.lower().partition("x")
+    if not (height.isascii() and height.isdigit() and width.isascii() and width.isdigit()):
+        raise LocalError(f"{option}: expected HEIGHTxWIDTH in pixels, such as 32x32, got {text!r}")
+    return [int(height), int(width)]
+
+
 def number_or_auto(option: str, text: str | None) -> float | int | str | None:
     """Read a number, or `auto`.
 

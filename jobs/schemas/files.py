@@ -22,7 +22,8 @@ class File(BaseModel):
     status: FileStatus
     error: Problem | None
     summary: dict[str, Any] | None = Field(
-        description="Of a checkpoint: parameters, layers. Of a data set: splits, shape, classes."
+        description="Of a checkpoint: parameters, layers, notes. Of a data set: splits, shape (null for sizes that "
+        "differ), classes, dtype, class_names (the first 100, where they are known), notes."
     )
     created_at: Time
     expires_at: Time | None

@@ -94,6 +94,8 @@ def test_compress_goes_all_the_way(server: ScriptedServer, tmp_path: Path) -> No
         "auto",
         "--epochs",
         "3",
+        "--resize",
+        "32x48",
         "--exports",
         "adtn",
         "--out",
@@ -112,6 +114,7 @@ def test_compress_goes_all_the_way(server: ScriptedServer, tmp_path: Path) -> No
             "gate_bits": 4,
         },
         "fine_tune": {"epochs": 3, "gate_learning_rate": "auto"},
+        "image": {"resize": [32, 48]},
         "exports": ["adtn"],
     }
     assert (tmp_path / "out" / "model.adtn.safetensors").read_bytes() == service.artifact
@@ -162,6 +165,8 @@ def test_interrupted_compress_cancels_its_job(server: ScriptedServer, tmp_path: 
         ([FILE_ID, "--data", "."], "--data: . is a folder; pack it as a zip or tar first"),
         ([FILE_ID, "--target", "size=3"], "--target: expected one of parameters, ratio"),
         ([FILE_ID, "--target", "small"], "--target: expected a number, got 'small'"),
+        ([FILE_ID, "--resize", "32"], "--resize: expected HEIGHTxWIDTH in pixels, such as 32x32, got '32'"),
+        ([FILE_ID, "--resize", "3²x32"], "--resize: expected HEIGHTxWIDTH"),
         ([FILE_ID, "--depth", "deep"], "--depth: expected a number, got 'deep'"),
     ],
 )

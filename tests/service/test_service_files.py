@@ -107,6 +107,8 @@ def test_a_digest_that_does_not_fit_is_refused_and_nothing_is_kept(
         (b"", "empty_file", "0 bytes"),
         (b"<!DOCTYPE html><html>", "unsupported_format", "HTML"),
         (b"  \n<?xml version='1.0'?>", "unsupported_format", "HTML or XML"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(600), "unsupported_format", "a single image"),
+        (b"\xff\xd8\xff\xe0" + bytes(600), "unsupported_format", "a single image"),
         (b"version https://git-lfs.github.com/spec/v1", "unsupported_format", "Git LFS"),
         (b"\x89HDF\r\n\x1a\n" + bytes(1000), "unsupported_format", "HDF5"),
         (b"GGUF" + bytes(1000), "unsupported_format", "GGUF"),

@@ -382,6 +382,20 @@ def test_an_estimate_says_what_the_plan_comes_to_and_starts_nothing(checkpoint: 
     assert api.get("/v1/jobs", params={"limit": 1}).json()["data"] == before
 
 
+def test_an_estimate_counts_the_images_in_the_size_that_the_job_gives_them(
+    checkpoint: str, upload: Callable[..., str], worker: Worker, api: httpx.Client
+) -> None:
+    dataset = upload(purpose="dataset", content=b"PK\x03\x04" + b" " * 600)
+    worker.inspect(dataset, splits={"train": 800, "test": 200}, shape=[3, None, None])
+
+    def memory(side: int) -> int:
+        settings = {"checkpoint": checkpoint, "architecture": "lenet5", "dataset": dataset}
+        answer = api.post("/v1/jobs/estimate", json={**settings, "image": {"resize": [side, side]}})
+        return int(answer.json()["memory_bytes"])
+
+    assert memory(64) - memory(32) == 4 * 1000 * 3 * (64**2 - 32**2)
+
+
 def test_an_estimate_of_structures_that_the_user_chose_has_exact_sizes(checkpoint: str, api: httpx.Client) -> None:
     chosen = {"layers": ["fc1", "fc2"], "structure": {"depth": 3}, "target": {"ratio": 20}}
     estimate = api.post("/v1/jobs/estimate", json={"checkpoint": checkpoint, "compression": chosen}).json()
