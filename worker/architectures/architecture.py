@@ -16,7 +16,8 @@ class Architecture:
         name: The name it is known by.
         model: In float32, with the checkpoint's weights, in training mode.
         input_shape: Of one sample as the model takes it.
-        details: What was read off the shapes: "classes", "input", widths, "padding"; "notes" on what was converted.
+        details: What was read off the shapes: "classes", "input", widths, "padding"; "candidates" where the
+            weights leave something open; "notes" on what was converted or chosen.
     """
 
     name: str
@@ -37,5 +38,6 @@ def load_float32(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
         Notes: which other dtypes were converted.
     """
     model.load_state_dict(state)  # copies into the model's own float32 tensors
-    others = sorted({str(tensor.dtype) for tensor in state.values()} - {str(torch.float32)})
+    floating = {str(tensor.dtype) for tensor in state.values() if tensor.is_floating_point()}
+    others = sorted(floating - {str(torch.float32)})
     return [f"computed in float32, the checkpoint holds {', '.join(others)}"] if others else []

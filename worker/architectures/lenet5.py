@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from jobs.problems import Fault, ProblemError
 from worker.architectures.architecture import Architecture, load_float32
-from worker.architectures.shapes import Pattern, mismatch, read_sizes
+from worker.architectures.shapes import Pattern, as_image, mismatch, read_sizes
 
 KEYS: Pattern = {
     "conv1.weight": ("conv1", "channels", "kernel1", "kernel1"),
@@ -102,7 +102,7 @@ def candidates(sizes: Mapping[str, int], input_shape: tuple[int, ...] | None) ->
     """
     if input_shape is None:
         return list(_derived(sizes))
-    shape = _as_image(sizes, input_shape)
+    shape = as_image("conv1.weight", sizes["channels"], input_shape)
     fitting = [
         Variant(padding, shape) for padding in _paddings(sizes) if _features(sizes, padding, shape) == sizes["features"]
     ]
@@ -121,17 +121,6 @@ def _paddings(sizes: Mapping[str, int]) -> list[tuple[int, int]]:
     """Paddings of (conv1, conv2) from the most usual to the least; "same" keeps the size of an odd kernel's input."""
     same1, same2 = (sizes["kernel1"] - 1) // 2, (sizes["kernel2"] - 1) // 2
     return list(dict.fromkeys([(same1, 0), (0, 0), (same1, same2), (0, same2)]))
-
-
-def _as_image(sizes: Mapping[str, int], input_shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """The shape with its channels in front."""
-    shape = (1, *input_shape) if len(input_shape) == 2 else tuple(input_shape)
-    if len(shape) != 3 or shape[0] != sizes["channels"]:
-        raise ProblemError(
-            "dataset_mismatch",
-            f"conv1.weight expects samples of shape ({sizes['channels']}, height, width), got {tuple(input_shape)}",
-        )
-    return (shape[0], shape[1], shape[2])
 
 
 def _features(sizes: Mapping[str, int], padding: tuple[int, int], shape: tuple[int, int, int]) -> int:

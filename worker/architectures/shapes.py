@@ -14,7 +14,8 @@ def read_sizes(name: str, pattern: Pattern, state: Mapping[str, Tensor]) -> dict
 
     Args:
         name: Of the architecture, for messages.
-        pattern: For every key of the network the names of its sizes: {"fc1.weight": ("hidden", "inputs"), ...}.
+        pattern: For every key of the network the names of its sizes: {"fc1.weight": ("hidden", "inputs"), ...}. One
+            without sizes is a counter, of any dtype.
         state: The state dict.
 
     Raises:
@@ -38,6 +39,26 @@ def read_sizes(name: str, pattern: Pattern, state: Mapping[str, Tensor]) -> dict
     return sizes
 
 
+def as_image(key: str, channels: int, input_shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """The shape of an image with its channels in front.
+
+    Args:
+        key: Of the weight that takes images, for messages.
+        channels: That it takes.
+        input_shape: Of one sample, (channels, height, width), or (height, width) for one channel.
+
+    Raises:
+        ProblemError: `dataset_mismatch`.
+    """
+    shape = (1, *input_shape) if len(input_shape) == 2 else tuple(input_shape)
+    if len(shape) != 3 or shape[0] != channels:
+        raise ProblemError(
+            "dataset_mismatch",
+            f"{key} expects samples of shape ({channels}, height, width), got {tuple(input_shape)}",
+        )
+    return (shape[0], shape[1], shape[2])
+
+
 def mismatch(name: str, faults: list[Fault]) -> ProblemError:
     """The problem of a checkpoint that does not fit an architecture; its text holds the first few faults."""
     shown = "; ".join(f"{fault.pointer}: {fault.detail}" for fault in faults[:5])
@@ -49,7 +70,7 @@ def _misfit(names: tuple[str, ...], tensor: Tensor, sizes: dict[str, int]) -> st
     """What is wrong with one tensor; sizes seen for the first time are added to `sizes`."""
     shape = tuple(tensor.shape)
     expected = _shown(names, sizes)
-    if not tensor.is_floating_point():
+    if names and not tensor.is_floating_point():
         return f"expected floating-point numbers, got {str(tensor.dtype).removeprefix('torch.')}"
     if len(shape) != len(names):
         return f"expected {expected}, got {shape}"
