@@ -10,8 +10,8 @@ class KnownArchitecture:
     Attributes:
         name: As in a job's settings.
         description: What it is, in a sentence.
-        layers: The names of its layers, in order.
-        keys: The keys that a checkpoint must have.
+        layers: The names of its layers, in order, in the usual form.
+        keys: The keys that a checkpoint must have, in that form.
         input: The shape of one input.
     """
 
@@ -38,6 +38,16 @@ def _keys(*layers: str) -> tuple[str, ...]:
     return tuple(f"{layer}.{part}" for layer in layers for part in ("weight", "bias"))
 
 
+_IMAGES = "channels x height x width, 224 x 224 or smaller as the number of features says"
+_READ = (
+    "Widths, kernels, batch norm and the classifier are read off the checkpoint; strides and pools follow from the "
+    "size of the images."
+)
+_FIVE = tuple(f"features.{position}" for position in (0, 3, 6, 8, 10))
+_THIRTEEN = tuple(f"features.{position}" for position in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28))
+_ALEXNET = (*_FIVE, "classifier.1", "classifier.4", "classifier.6")
+_VGG16 = (*_THIRTEEN, "classifier.0", "classifier.3", "classifier.6")
+
 ARCHITECTURES = {
     known.name: known
     for known in (
@@ -55,6 +65,28 @@ ARCHITECTURES = {
             ("conv1", "conv2", "fc1", "fc2", "fc3"),
             _keys("conv1", "conv2", "fc1", "fc2", "fc3"),
             "channels x height x width",
+        ),
+        KnownArchitecture(
+            "alexnet",
+            f"Five convolutions and three linear layers, with torchvision's keys. {_READ}",
+            _ALEXNET,
+            _keys(*_ALEXNET),
+            _IMAGES,
+        ),
+        KnownArchitecture(
+            "zfnet",
+            "AlexNet with a first kernel of 7 and the strides of Zeiler and Fergus (arXiv:1311.2901), with AlexNet's "
+            f"keys. {_READ}",
+            _ALEXNET,
+            _keys(*_ALEXNET),
+            _IMAGES,
+        ),
+        KnownArchitecture(
+            "vgg16",
+            f"Thirteen convolutions and three linear layers, with torchvision's keys of vgg16 or vgg16_bn. {_READ}",
+            _VGG16,
+            _keys(*_VGG16),
+            _IMAGES,
         ),
     )
 }

@@ -43,7 +43,8 @@ def test_a_request_keeps_its_id_or_gets_one(api: httpx.Client) -> None:
 
 def test_what_is_known_by_name_is_listed(api: httpx.Client) -> None:
     architectures = {known["name"]: known for known in api.get("/v1/architectures").json()["data"]}
-    assert set(architectures) == {"fc2", "lenet5"}
+    assert set(architectures) == {"fc2", "lenet5", "alexnet", "zfnet", "vgg16"}
+    assert "features.28.weight" in architectures["vgg16"]["keys"]
     assert architectures["fc2"]["keys"] == ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]
     assert [known["name"] for known in api.get("/v1/datasets").json()["data"]] == ["digits"]
 

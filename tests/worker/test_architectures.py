@@ -5,15 +5,16 @@ from collections.abc import Mapping
 
 import pytest
 import torch
+from support.sequential_states import sequential_state
 from torch import Tensor, nn
 from torch.nn import functional
 
 from jobs import catalogue
 from jobs.problems import ProblemError
 from worker import architectures
-from worker.architectures import lenet5
+from worker.architectures import candidates, convolutional, geometry, layout, lenet5, networks, new, sequential
 
-OWN_MODULES = (architectures, lenet5)
+OWN_MODULES = (architectures, candidates, convolutional, geometry, layout, lenet5, networks, new, sequential)
 
 
 def fc2_state(inputs: int = 12, hidden: int = 7, classes: int = 3) -> dict[str, Tensor]:
@@ -180,16 +181,19 @@ def test_samples_that_do_not_fit_are_a_mismatch_of_the_data(name, state, shape, 
 def test_an_unknown_name_is_told_what_is_known():
     problem = refused("resnet9000", {})
     assert problem.code == "unknown_architecture"
-    assert "fc2, lenet5" in problem.detail
+    assert "fc2, lenet5, alexnet, zfnet, vgg16" in problem.detail
 
 
 def test_the_names_and_keys_are_those_that_the_service_lists():
-    assert set(architectures.ARCHITECTURES) == set(catalogue.ARCHITECTURES)
-    for name, state in {"fc2": fc2_state(), "lenet5": lenet_state()}.items():
-        model = architectures.build(name, state, None).model
-        assert tuple(model.state_dict()) == catalogue.ARCHITECTURES[name].keys
-        assert tuple(dict(model.named_children())) == catalogue.ARCHITECTURES[name].layers
-        assert isinstance(model, nn.Module)
+    assert tuple(catalogue.ARCHITECTURES) == architectures.ARCHITECTURES
+    with torch.device("meta"):
+        states = {"fc2": fc2_state(), "lenet5": lenet_state()}
+        states |= {name: sequential_state(name) for name in ("alexnet", "zfnet", "vgg16")}
+        for name, state in states.items():
+            model = architectures.build(name, state, None).model
+            assert tuple(model.state_dict()) == catalogue.ARCHITECTURES[name].keys
+            weighted = (module for module, found in model.named_modules() if isinstance(found, nn.Linear | nn.Conv2d))
+            assert tuple(weighted) == catalogue.ARCHITECTURES[name].layers
 
 
 def test_building_needs_no_adtn():

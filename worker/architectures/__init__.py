@@ -1,16 +1,23 @@
 """Networks known by name: their widths, kernels, padding and input size are read off the checkpoint's shapes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from torch import Tensor
 
 from jobs.problems import ProblemError
-from worker.architectures import fc2, lenet5
+from worker.architectures import fc2, lenet5, sequential
 from worker.architectures.architecture import Architecture
+from worker.architectures.networks import NETWORKS
+from worker.architectures.new import create
 
-__all__ = ["ARCHITECTURES", "Architecture", "build"]
+__all__ = ["ARCHITECTURES", "Architecture", "build", "create"]
 
-_BUILDERS = {"fc2": fc2.build, "lenet5": lenet5.build}
+_BUILDERS: dict[str, Callable[[Mapping[str, Tensor], tuple[int, ...] | None], Architecture]] = {
+    "fc2": fc2.build,
+    "lenet5": lenet5.build,
+    **{network.name: partial(sequential.build, network) for network in NETWORKS},
+}
 ARCHITECTURES = tuple(_BUILDERS)
 
 
