@@ -128,6 +128,18 @@ class ImageSettings(Request):
     )
 
 
+class AugmentSettings(Request):
+    """Random changes of the training images in each step of fine-tuning; the test split stays as it is."""
+
+    crop: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="Pixels of black that an image is surrounded with before a part of its size is cut out of it.",
+    )
+    flip: bool = Field(default=False, description="Mirror half of the images, left to right.")
+
+
 class JobSettings(Request):
     """All that a job does follows from these and from the files that they name."""
 
@@ -140,6 +152,7 @@ class JobSettings(Request):
     search: SearchSettings = Field(default_factory=SearchSettings)
     image: ImageSettings = Field(default_factory=ImageSettings)
     normalize: NormalizeSettings | None = None
+    augment: AugmentSettings = Field(default_factory=AugmentSettings)
     exports: list[Export] = Field(default=["adtn", "dense"], min_length=1, max_length=2)
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     name: Name | None = None

@@ -68,6 +68,7 @@ def test_settings_survive_being_stored() -> None:
             "search": {"max_trials": 3},
             "image": {"resize": [32, 24]},
             "normalize": {"mean": [0.1], "std": [0.3]},
+            "augment": {"crop": 4, "flip": True},
             "exports": ["dense"],
         }
     )
@@ -117,6 +118,10 @@ def test_settings_survive_being_stored() -> None:
         {"image": {"resize": [0, 32]}},
         {"image": {"resize": [32, 1025]}},
         {"image": {"size": [32, 32]}},
+        {"augment": {"crop": -1}},
+        {"augment": {"crop": 65}},
+        {"augment": {"flip": "sometimes"}},
+        {"augment": {"mixup": 1}},
         {"normalize": {"mean": [0.1], "std": [0.0]}},
         {"normalize": {"mean": [0.1], "std": [0.1, 0.2]}},
     ],
