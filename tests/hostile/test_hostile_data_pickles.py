@@ -169,7 +169,7 @@ WRONG = {
     "a shape that is too large": (shaped(b"K\x02M\x00\x0c\x86", b"J\xff\xff\xff\x7fM\x00\x0c\x86"), "as many bytes"),
     "a shape below 0": (shaped(b"K\x02M\x00\x0c\x86", b"J\xff\xff\xff\xffM\x00\x0c\x86"), "the shape of an array"),
     "a shape of texts": (shaped(b"K\x02M\x00\x0c\x86", b"K\x02U\x01a\x86"), "the shape of an array"),
-    "Fortran order": (cifar.python3_pickle(2, False)({"data": np.zeros((4, 3072), np.uint8).T}), "in C order"),
+    "a state that is none": (batch().replace(b"b\x89T", b"bNT", 1), "the state of an array"),
 }
 
 

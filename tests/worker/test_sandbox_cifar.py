@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,30 @@ def test_batches_come_in_their_order_wherever_they_stand(read: Read):
     files = cifar.cifar10_python(batches)
     *train, test = batches.values()
     require_same(read(cifar.packed(dict(reversed(files.items())), "tar.gz")), train, test, 10)
+
+
+@pytest.mark.parametrize("style", ["protocol2", "protocol4", "protocol5"])
+def test_pixels_may_be_pickled_column_by_column(read: Read, style: str):
+    batches = cifar.hundred_batches()
+    columns = {name: replace(batch, pixels=np.asfortranarray(batch.pixels)) for name, batch in batches.items()}
+    files = cifar.cifar100_python(columns, cifar.PICKLES[style])
+    require_same(read(cifar.packed(files, "zip")), [batches["train"]], batches["test"], 100)
+
+
+@pytest.mark.parametrize(
+    "pickled",
+    [
+        pickle.dumps({"label_names": cifar.names(10), "num_vis": 3072}, 0),
+        pickle.dumps({"label_names": cifar.names(10), "num_vis": 3072}, 1),
+        b"(dp0\nS'num_vis'\np1\nI3072\nsS'label_names'\np2\n(lp3\n"
+        + b"".join(b"S'class_%d'\np%d\na" % (number, 4 + number) for number in range(10))
+        + b"s.",
+    ],
+    ids=["protocol0", "protocol1", "python2"],
+)
+def test_names_of_classes_may_be_pickled_as_text(read: Read, pickled: bytes):
+    files = cifar.cifar10_python(cifar.ten_batches()) | {"cifar-10-batches-py/batches.meta": pickled}
+    assert read(cifar.packed(files, "zip")).summary["class_names"] == cifar.names(10)
 
 
 def test_names_of_classes_may_be_missing(read: Read):

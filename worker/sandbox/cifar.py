@@ -246,7 +246,8 @@ def _pickled_batch(member: Member, layout: Layout, where: str) -> Batch:
         raise ProblemError(
             "dataset_invalid", f"{where}: expected a label an image, got {data.shape[0]} images, {len(labels)} labels"
         )
-    return Batch(np.frombuffer(data.data, np.uint8).reshape(data.shape), _labels(labels, layout, where))
+    pixels = np.frombuffer(data.data, np.uint8).reshape(data.shape, order="F" if data.fortran else "C")
+    return Batch(np.ascontiguousarray(pixels), _labels(labels, layout, where))
 
 
 def _class_names(member: Member, layout: Layout) -> list[str]:

@@ -54,10 +54,17 @@ class Uint8:
 
 @dataclass
 class PickledArray:
-    """A numpy array of uint8 in C order: its shape and its bytes, empty until its state was read."""
+    """A numpy array of uint8, empty until its state was read.
+
+    Attributes:
+        shape: Its sizes.
+        data: As many bytes.
+        fortran: Whether the first index runs fastest.
+    """
 
     shape: tuple[int, ...] = (0,)
     data: bytes = b""
+    fortran: bool = False
 
 
 def read_pickle(stream: BinaryIO, size: int, where: str) -> dict[str, Any]:
@@ -234,8 +241,8 @@ class _Machine:
                 self.push(Uint8())
             case Name(what="encode"), (str() as text, "latin1" | b"latin1"):
                 self.push(text.encode("latin-1"))
-            case Name(what="_frombuffer"), (bytes() as data, Uint8(), tuple() as shape, "C"):
-                self.push(self._array(shape, data))
+            case Name(what="_frombuffer"), (bytes() as data, Uint8(), tuple() as shape, "C" | "F" as order):
+                self.push(self._array(shape, data, order == "F"))
             case _:
                 raise self.refused("the pickle asks for a call that plain data do not need; nothing of it ran")
 
@@ -243,20 +250,20 @@ class _Machine:
         """Take the state of an array or of its dtype."""
         state, target = self.pop(), self.top()
         match target, state:
-            case PickledArray(), (int(), tuple() as shape, Uint8(), False, bytes() as data):
-                found = self._array(shape, data)
-                target.shape, target.data = found.shape, found.data
+            case PickledArray(), (int(), tuple() as shape, Uint8(), bool() as fortran, bytes() as data):
+                found = self._array(shape, data, fortran)
+                target.shape, target.data, target.fortran = found.shape, found.data, found.fortran
             case Uint8(), (int(), _, None, None, None, *_):
                 return
             case _:
-                raise self.refused("expected the state of a uint8 array in C order, got another one; nothing of it ran")
+                raise self.refused("expected the state of an array of uint8, got another one; nothing of it ran")
 
-    def _array(self, shape: tuple[Any, ...], data: bytes) -> PickledArray:
+    def _array(self, shape: tuple[Any, ...], data: bytes, fortran: bool) -> PickledArray:
         if len(shape) > MAX_DIMS or not all(type(size) is int and size >= 0 for size in shape):
             raise self.refused(f"expected the shape of an array, got {quoted(shape)}")
         if math.prod(shape) != len(data):
             raise self.refused(f"expected as many bytes as the shape {quoted(shape)} has numbers, got {len(data)}")
-        return PickledArray(shape, data)
+        return PickledArray(shape, data, fortran)
 
 
 def _is_plain(value: object) -> bool:
