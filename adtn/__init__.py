@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from adtn.errors import AdtnError as AdtnError
     from adtn.errors import BlockEnded as BlockEnded
     from adtn.errors import FormatError as FormatError
+    from adtn.errors import NothingToTrain as NothingToTrain
     from adtn.errors import PlanError as PlanError
     from adtn.errors import ShapeError as ShapeError
     from adtn.errors import StructureError as StructureError
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from adtn.files import decode as decode
     from adtn.files import load as load
     from adtn.files import save as save
-    from adtn.fine_tuning import FineTuneOptions as FineTuneOptions
+    from adtn.fine_tune_options import FineTuneOptions as FineTuneOptions
+    from adtn.fine_tuning import FineTuned as FineTuned
     from adtn.fine_tuning import fine_tune as fine_tune
     from adtn.fitting import FitOptions as FitOptions
     from adtn.fitting import fit as fit
@@ -62,11 +64,13 @@ _HOME = {
     "AdtnError": "errors",
     "BlockEnded": "errors",
     "EncodedLayer": "compression",
-    "FineTuneOptions": "fine_tuning",
+    "FineTuneOptions": "fine_tune_options",
+    "FineTuned": "fine_tuning",
     "FitOptions": "fitting",
     "InputMoments": "moments",
     "FormatError": "errors",
     "Layer": "layer",
+    "NothingToTrain": "errors",
     "Plan": "plan",
     "PlanEntry": "plan",
     "PlanError": "errors",

@@ -6,6 +6,7 @@
     ├── PlanError           the wishes for a plan cannot be met; carries a stable `code`
     ├── FormatError         a file is not what it should be
     ├── BlockEnded          a gradient reaches a weight of a `decoded_once` block that has ended
+    ├── NothingToTrain      every parameter of a model is frozen
     └── TrainingDiverged    a loss is no longer finite
 
 Every message says what was expected, what came instead, and where.
@@ -47,6 +48,10 @@ class FormatError(AdtnError):
 
 class BlockEnded(AdtnError):
     """A backward pass reaches a weight of a `decoded_once` block that has ended: its gates would learn nothing."""
+
+
+class NothingToTrain(AdtnError):
+    """No gate and no other parameter of the model is to be trained."""
 
 
 class TrainingDiverged(AdtnError):

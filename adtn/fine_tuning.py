@@ -1,8 +1,12 @@
 """Fine-tune a compressed classifier: minimise the task loss over the gates and over what stayed dense."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -10,44 +14,42 @@ from torch.nn import functional
 
 from adtn.decoding import decoded_once
 from adtn.encoding import encoded
-from adtn.errors import ShapeError, TrainingDiverged
+from adtn.errors import NothingToTrain, ShapeError, TrainingDiverged
+from adtn.feeding import Feed, MicroBatch, Samples
+from adtn.fine_tune_options import FineTuneOptions
+from adtn.freezing import trainable
 from adtn.module import ADTN
-from adtn.schedules import ScheduleName, phased_in, rescales, scheduler
+from adtn.precision import computing_in, in_full
+from adtn.preparing import Teacher, prepare
+from adtn.schedules import phased_in, rescales, scheduler
 from adtn.structure import AnyStructure
 
 GATE_RATE_FACTOR = 8
 """Gates want a learning rate this many times that of dense weights; for 2 TN layers of 2-site gates."""
-_TEACHER_BATCH = 1024
 
 
 @dataclass(frozen=True)
-class FineTuneOptions:
-    """How a compressed model is fine-tuned.
+class FineTuned:
+    """What a fine-tuning took.
 
-    Args:
-        epochs: Passes over the training data; 0 leaves the model as it is.
-        learning_rate: Of what stayed dense, at its peak.
-        gate_learning_rate: Of the gates; None is 8 times `learning_rate`, and less the deeper an ADTN is and the wider
-            its gates (see `gate_rate`).
-        batch_size: Samples a step.
-        schedule: "cosine" (a short linear warm-up, then down to zero) or "one_cycle" (up for 30 % of the steps).
-        distill: Whether the outputs of the teacher are imitated, where there is one.
-        temperature: Of the softened outputs that are compared.
-        seed: Of the order of the samples and of dropout.
-        gate_bits: Gates become integers of so many bits, 2 to 8. The rounding is phased in while they are trained; in
-            the last tenth of the steps, what is trained is what is stored. With 0 epochs they are rounded all the same.
-            None leaves each ADTN as it is.
+    Attributes:
+        samples: That were trained on, in all epochs together.
+        seconds: Of all steps.
+        preparation_seconds: Before the first step, of the teacher's outputs and of activations that are kept.
+        cached_bytes: Of the activations on disk; 0 if none were kept.
+        not_cached: Why none were kept; None if they were, or without epochs.
     """
 
-    epochs: int = 3
-    learning_rate: float = 0.005
-    gate_learning_rate: float | None = None
-    batch_size: int = 256
-    schedule: ScheduleName = "cosine"
-    distill: bool = True
-    temperature: float = 2.0
-    seed: int = 0
-    gate_bits: int | None = None
+    samples: int = 0
+    seconds: float = 0.0
+    preparation_seconds: float = 0.0
+    cached_bytes: int = 0
+    not_cached: str | None = None
+
+    @property
+    def samples_per_second(self) -> float | None:
+        """Samples trained on in a second of the steps; None without steps."""
+        return self.samples / self.seconds if self.samples else None
 
 
 def fine_tune(
@@ -57,23 +59,37 @@ def fine_tune(
     options: FineTuneOptions | None = None,
     teacher: nn.Module | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
-) -> None:
+    on_preparing: Callable[[], None] | None = None,
+) -> FineTuned:
     """Train the model on labelled samples, in place; batch norm and dropout act as in training.
 
     Loss: cross entropy, plus temperature^2 * KL(teacher || model) of the outputs softened by `temperature`. The same
     seed gives the same weights on the same machine's CPU. The modes of all modules are restored at the end, also when
-    `on_step` raises; the weights are then as the last step left them.
+    a callback raises; the weights are then as the last step left them.
+
+    What comes before the first trained weight and stays the same is computed once, if `torch.fx` can trace the model
+    and finds it (see `adtn.prefix.split`): its activations are kept in a file in a temporary folder, which is gone at
+    the end, and the steps begin with them. Without frozen weights, with `transform`, past `cache_bytes`, or if outputs
+    would differ, the whole model runs at every step. A forward that Python's own state decides, such as a counter,
+    must not be traced: set `cache_bytes` to 0. Dropout ends what is kept; a batch norm whose parameters are frozen acts
+    as in evaluation, and does not.
 
     Args:
         model: A classifier: (batch, ...) to (batch, classes). Frozen parameters stay as they are.
         inputs: (N, ...) on any device; batches are moved to the model's.
         labels: (N,) int64, the class of each sample.
         options: Epochs, rates and so on.
-        teacher: The model before compression; not changed. Its outputs for all samples are computed once.
+        teacher: The model before compression; not changed. Its outputs for all samples are computed once, or with
+            `transform` for each batch.
         on_step: Called after each step with its number (from 1), the number of steps and the loss; may raise to stop.
+        on_preparing: Called before each batch of what is computed once; may raise to stop.
+
+    Returns:
+        How long it took, and what was kept.
 
     Raises:
         ShapeError: The numbers of inputs and labels differ, or are 0; or `gate_bits` is out of range.
+        NothingToTrain: No gate or other parameter of the model is trained.
         TrainingDiverged: The loss is no longer finite.
     """
     options = options or FineTuneOptions()
@@ -81,59 +97,78 @@ def fine_tune(
         raise ShapeError(f"expected as many labels as inputs, at least one, got {len(inputs)} and {len(labels)}")
     rounded = _quantised(model, options.gate_bits)
     if options.epochs == 0:
-        return
+        return FineTuned()
     device = next(model.parameters()).device
-    targets = _teacher_outputs(teacher, inputs, device) if teacher is not None and options.distill else None
-    modes = [(module, module.training) for module in model.modules()]
-    # Dropout draws from torch's global generator: it is seeded here and given back as it was.
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        stack.callback(_show_whole_rounding, rounded)
+        stack.enter_context(trainable(model, options.dense))
+        # Dropout draws from torch's global generator: it is seeded here and given back as it was.
+        stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
+        taught = Teacher(teacher, options.precision) if teacher is not None and options.distill else None
+        optimiser = _optimiser(model, options)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="adtn-activations-")))
+        prepared = prepare(model, Samples(inputs, labels), taught, options, folder, on_preparing)
+        feed = Feed(prepared.samples, device, options.seed, options.transform, taught)
+        ready = time.perf_counter()
         torch.manual_seed(options.seed)
-        model.train()
-        try:
-            _train(model, inputs, labels, targets, options, on_step, rounded)
-        finally:
-            for adtn in rounded:
-                adtn.rounding = 1.0
-            for module, mode in modes:
-                module.training = mode
+        samples = _train(_Training(model, prepared.network, optimiser, rounded), feed, options, on_step)
+        seconds = time.perf_counter() - ready
+    return FineTuned(samples, seconds, ready - started, prepared.cached_bytes, prepared.not_cached)
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What is trained: a model, the network that runs at each step and shares its modules, and what is rounded."""
+
+    model: nn.Module
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    rounded: list[ADTN]
 
 
 def _train(
-    model: nn.Module,
-    inputs: Tensor,
-    labels: Tensor,
-    targets: Tensor | None,
+    training: _Training,
+    feed: Feed,
     options: FineTuneOptions,
     on_step: Callable[[int, int, float], None] | None,
-    rounded: list[ADTN],
-) -> None:
-    """The loop over epochs and batches; the rounding of `rounded` is phased in."""
-    device = next(model.parameters()).device
-    optimiser = _optimiser(model, options)
-    order = torch.Generator().manual_seed(options.seed)
-    steps = options.epochs * sum(1 for _ in _batches(len(inputs), options.batch_size, None))
-    rates = scheduler(options.schedule, optimiser, steps)
-    step = 0
+) -> int:
+    """The loop over epochs and batches; returns how many samples it saw."""
+    steps = options.epochs * feed.steps(options.batch_size)
+    rates = scheduler(options.schedule, training.optimiser, steps)
+    step = samples = 0
     for _ in range(options.epochs):
-        for batch in _batches(len(inputs), options.batch_size, order):
-            phase_in_rounding(rounded, step, steps)
-            optimiser.zero_grad()
-            with decoded_once(model):
-                outputs = model(_pick(inputs, batch, device))
-                loss = functional.cross_entropy(outputs, _pick(labels, batch, device))
-                if targets is not None:
-                    loss = loss + distillation_loss(outputs, _pick(targets, batch, device), options.temperature)
-                value = float(loss.detach())
-                if not math.isfinite(value):
-                    raise TrainingDiverged(
-                        f"fine-tuning: the loss is {value} at step {step + 1} of {steps}; use a smaller learning_rate"
-                    )
-                torch.autograd.backward(loss)
-            optimiser.step()
+        for batch in feed.epoch(options.batch_size):
+            phase_in_rounding(training.rounded, step, steps)
+            training.optimiser.zero_grad()
+            value = 0.0
+            with decoded_once(training.model):
+                for part in feed.micro_batches(batch, options.accumulate):
+                    loss = part.share * _loss(training.network, part, options)
+                    value += float(loss.detach())
+                    if not math.isfinite(value):
+                        raise TrainingDiverged(
+                            f"fine-tuning: the loss is {value} at step {step + 1} of {steps}; "
+                            "use a smaller learning_rate"
+                        )
+                    torch.autograd.backward(loss)
+            training.optimiser.step()
             rates.step()
-            step += 1
+            step, samples = step + 1, samples + len(batch)
             if on_step is not None:
                 on_step(step, steps, value)
+    return samples
+
+
+def _loss(network: nn.Module, part: MicroBatch, options: FineTuneOptions) -> Tensor:
+    """The mean over a micro-batch."""
+    with computing_in(options.precision, part.inputs.device):
+        outputs = network(part.inputs)
+    outputs = in_full(outputs)
+    loss = functional.cross_entropy(outputs, part.labels)
+    if part.targets is not None:
+        loss = loss + distillation_loss(outputs, part.targets, options.temperature)
+    return loss
 
 
 def distillation_loss(outputs: Tensor, targets: Tensor, temperature: float) -> Tensor:
@@ -204,35 +239,14 @@ def _optimiser(model: nn.Module, options: FineTuneOptions) -> torch.optim.Adam:
     adtns = [adtn for adtn in encoded(model).values() if adtn.gates.requires_grad]
     gates = {id(adtn.gates) for adtn in adtns}
     dense = [p for p in model.parameters() if p.requires_grad and id(p) not in gates]
+    if not adtns and not dense:
+        raise NothingToTrain("expected a model with gates or parameters that are trained, got one where all are frozen")
     groups = [{"params": [adtn.gates], "lr": gate_rate(adtn.structure, options)} for adtn in adtns]
     if dense:
         groups.append({"params": dense, "lr": options.learning_rate})
     return torch.optim.Adam(groups)
 
 
-def _batches(count: int, size: int, generator: torch.Generator | None) -> Iterator[Tensor]:
-    """Indices of the samples of each batch, shuffled if there is a generator.
-
-    A last batch of a single sample is left out, unless it is the only one: batch norm cannot take it.
-    """
-    order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
-    for batch in torch.split(order, size):
-        if len(batch) > 1 or count == 1 or size == 1:
-            yield batch
-
-
-def _pick(samples: Tensor, batch: Tensor, device: torch.device) -> Tensor:
-    """Some of the samples, on the model's device."""
-    return samples[batch.to(samples.device)].to(device)
-
-
-@torch.no_grad()
-def _teacher_outputs(teacher: nn.Module, inputs: Tensor, device: torch.device) -> Tensor:
-    """The teacher's outputs for all samples, in evaluation mode; its modes are restored."""
-    modes = [(module, module.training) for module in teacher.modules()]
-    teacher.eval()
-    try:
-        return torch.cat([teacher(part.to(device)) for part in torch.split(inputs, _TEACHER_BATCH)])
-    finally:
-        for module, mode in modes:
-            module.training = mode
+def _show_whole_rounding(adtns: list[ADTN]) -> None:
+    for adtn in adtns:
+        adtn.rounding = 1.0

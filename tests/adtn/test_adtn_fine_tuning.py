@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from adtn import (
+    FineTuned,
     FineTuneOptions,
     FitOptions,
+    NothingToTrain,
     ShapeError,
     TrainingDiverged,
     brick_wall,
@@ -266,3 +268,137 @@ def test_a_dense_model_can_be_trained_too() -> None:
     fine_tune(model, inputs, labels, OPTIONS)
     assert not encoded(model)
     assert accuracy(model, inputs, labels) > 0.95
+
+
+def test_frozen_dense_parts_stay_as_they_are_while_the_gates_learn() -> None:
+    inputs, labels = blobs()
+    model = compressed()
+    model[6].weight.requires_grad_(False)
+    before, gates = copy.deepcopy(model.state_dict()), encoded(model)["4.weight"].gates
+    fine_tune(model, inputs, labels, FineTuneOptions(epochs=4, batch_size=32, dense="freeze"))
+    changed = [key for key, value in model.state_dict().items() if not torch.equal(value, before[key])]
+    assert changed == ["4.parametrizations.weight.0.gates"]  # no bias, and no running statistics
+    assert all(parameter.grad is None for parameter in model.parameters() if parameter is not gates)
+    assert [key for key, parameter in model.named_parameters() if not parameter.requires_grad] == ["6.weight"]
+    assert accuracy(model, inputs, labels) > accuracy(compressed(), inputs, labels) + 0.1
+
+
+@pytest.mark.parametrize("dense", ["train", "freeze"])
+def test_a_norm_is_frozen_with_its_parameters(dense: str) -> None:
+    model = compressed()
+    model[1].requires_grad_(False)
+    before = model[1].running_mean.clone()
+    modes: list[bool] = []
+    model[1].register_forward_hook(lambda module, *_: modes.append(module.training))
+    fine_tune(model, *blobs(), FineTuneOptions(epochs=1, batch_size=100, dense=dense))  # type: ignore[arg-type]
+    assert set(modes) == {False}
+    assert torch.equal(model[1].running_mean, before)
+    assert model[1].training
+
+
+def test_a_model_with_nothing_to_train_is_refused() -> None:
+    model = classifier()
+    with pytest.raises(NothingToTrain, match="all are frozen"):
+        fine_tune(model, *blobs(), FineTuneOptions(dense="freeze"))
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def without_noise() -> nn.Sequential:
+    torch.manual_seed(5)
+    model = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 4))
+    compress(model, {"2.weight": brick_wall(10)}, FitOptions(steps=5))
+    return model
+
+
+@pytest.mark.parametrize("accumulate", [2, 3, 8, 1000])
+@pytest.mark.parametrize("distill", [False, True])
+def test_micro_batches_give_the_gradient_of_the_whole_batch(accumulate: int, distill: bool) -> None:
+    inputs, labels = blobs(32)
+    model, teacher = without_noise().double(), classifier(3).double()
+    seen: list[float] = []
+    options = FineTuneOptions(epochs=1, batch_size=32, accumulate=accumulate, distill=distill)
+    fine_tune(model, inputs.double(), labels, options, teacher, lambda *step: seen.append(step[2]))
+    plain = without_noise().double()
+    plain.zero_grad()  # what the fit left
+    outputs = plain(inputs.double())
+    loss = functional.cross_entropy(outputs, labels)
+    if distill:
+        loss = loss + distillation_loss(outputs, teacher.eval()(inputs.double()).detach(), options.temperature)
+    loss.backward()
+    assert seen == [pytest.approx(loss.item(), rel=1e-12)]
+    for found, expected in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, expected.grad, rtol=1e-9, atol=1e-12)
+
+
+def test_a_step_decodes_once_however_many_micro_batches(contractions: Contractions) -> None:
+    counts: list[tuple[int, int]] = []
+    model = compressed()
+    contractions.taken()
+    options = FineTuneOptions(epochs=1, batch_size=100, accumulate=5)
+    fine_tune(model, *blobs(), options, on_step=lambda *_: counts.append(contractions.taken()))
+    assert counts == [(1, 1)] * 3
+
+
+def test_a_network_sees_micro_batches_of_the_size_that_is_asked_for() -> None:
+    model = compressed()
+    sizes: list[int] = []
+    model[0].register_forward_hook(lambda _module, args, _out: sizes.append(len(args[0])))
+    fine_tune(model, *blobs(96), FineTuneOptions(epochs=1, batch_size=32, accumulate=4))
+    assert sizes == [8] * 12
+
+
+def test_half_precision_is_for_the_layers_alone() -> None:
+    inputs, labels = blobs()
+    dtypes: list[tuple[torch.dtype, torch.dtype]] = []
+    model, teacher = compressed(), classifier(3)
+    model[6].register_forward_hook(lambda module, args, out: dtypes.append((out.dtype, module.weight.dtype)))
+    losses: dict[str, list[float]] = {"float32": [], "bfloat16": []}
+    options = FineTuneOptions(epochs=4, batch_size=32, precision="bfloat16")
+    fine_tune(model, inputs, labels, options, teacher, lambda *step: losses["bfloat16"].append(step[2]))
+    assert set(dtypes) == {(torch.bfloat16, torch.float32)}
+    assert {value.dtype for value in model.state_dict().values()} <= {torch.float32, torch.int64}
+    exact = compressed()
+    fine_tune(exact, inputs, labels, OPTIONS, teacher, lambda *step: losses["float32"].append(step[2]))
+    # bfloat16 has 8 bits: a loss of about 1 is right to a percent, and training is not led astray.
+    assert losses["bfloat16"][0] == pytest.approx(losses["float32"][0], rel=0.02)
+    assert losses["bfloat16"][-1] == pytest.approx(losses["float32"][-1], abs=0.1)
+    assert losses["bfloat16"] != losses["float32"]
+    assert accuracy(model, inputs, labels) > 0.9
+
+
+def test_the_teacher_sees_what_a_transform_makes_of_a_batch() -> None:
+    inputs, labels = blobs(64)
+
+    def noisy(batch: Tensor, generator: torch.Generator) -> Tensor:
+        return batch + torch.randn(batch.shape, generator=generator)
+
+    class Watching(nn.Module):
+        def __init__(self, model: nn.Module) -> None:
+            super().__init__()
+            self.model, self.seen = model, list[Tensor]()
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.seen.append(x.detach().clone())
+            return self.model(x)
+
+    states = []
+    for noise in (1, 2):
+        model, teacher = Watching(compressed()), Watching(classifier(3))
+        torch.manual_seed(noise)
+        options = FineTuneOptions(epochs=2, batch_size=32, transform=noisy, accumulate=2)
+        fine_tune(model, inputs, labels, options, teacher)
+        assert torch.equal(torch.stack(model.seen), torch.stack(teacher.seen))
+        assert len(teacher.seen) == 2 * 2 * 2
+        assert not any(any(torch.equal(row, known) for known in inputs) for batch in teacher.seen for row in batch)
+        states.append(model.state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_what_the_training_took_is_told() -> None:
+    fact = fine_tune(compressed(), *blobs(65), FineTuneOptions(epochs=3, batch_size=32), classifier(3))
+    assert fact.samples == 3 * 64  # the one that is left over is not trained on
+    assert fact.seconds > 0
+    assert fact.preparation_seconds > 0
+    assert fact.samples_per_second == fact.samples / fact.seconds
+    nothing = fine_tune(compressed(), *blobs(), FineTuneOptions(epochs=0))
+    assert (nothing, nothing.samples_per_second) == (FineTuned(), None)
