@@ -97,3 +97,21 @@ def test_a_job_without_a_size_says_what_is_missing(resources: Resources, checkpo
     assert row.error["code"] == "dataset_mismatch"
     assert row.error["errors"][0]["pointer"] == "/image/resize"
     assert "16 x 16 pixels" in row.error["detail"]
+
+
+def test_a_job_with_augmentation_is_the_same_again(resources: Resources, checkpoint_id: str, dataset_id: str):
+    wanted = {"image": {"resize": [8, 8]}, "augment": {"crop": 1, "flip": True}}
+    first, again, plain = (
+        run(resources, checkpoint_id, dataset_id, **settings)
+        for settings in (wanted, wanted, {"image": wanted["image"]})
+    )
+    assert first.status == "succeeded", first.error
+    digests = [stored_digest(resources, row.id) for row in (first, again, plain)]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def stored_digest(resources: Resources, job_id: str) -> str:
+    """Of the dense artifact's bytes."""
+    with resources.db.read() as session:
+        (dense,) = [artifact for artifact in records.artifacts(session, [job_id])[job_id] if artifact.kind == "dense"]
+    return dense.sha256

@@ -1,6 +1,7 @@
 """Encode a model by a plan, and fine-tune it: what the job does at the end, and each trial on the way there."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -9,6 +10,7 @@ from adtn.module import ADTN
 from adtn.moments import InputMoments
 from adtn.plan import Plan
 from jobs.schemas.settings import JobSettings
+from worker.augmentation import augmentation
 from worker.pipeline.attempt import Attempt
 from worker.pipeline.fit import fit
 from worker.pipeline.options import fine_tune_options, fit_options
@@ -48,7 +50,7 @@ def fine_tune(
     settings: JobSettings,
     teacher: nn.Module | None,
     on_step: Callable[[float, str], None],
-) -> None:
+) -> adtn.FineTuned:
     """Train an encoded model as the settings ask for.
 
     Args:
@@ -57,11 +59,16 @@ def fine_tune(
         settings: Of the job.
         teacher: Whose outputs are imitated, or None.
         on_step: Called with the share done and a message.
+
+    Returns:
+        What it took.
     """
-    adtn.fine_tune(
+    options = fine_tune_options(settings)
+    return adtn.fine_tune(
         model,
         *samples,
-        fine_tune_options(settings),
+        replace(options, transform=augmentation(settings, samples[0].shape[1:])),
         teacher=teacher,
         on_step=lambda step, steps, loss: on_step(step / steps, f"fine-tuning, loss {loss:.4f}"),
+        on_preparing=lambda: on_step(0.0, "computing what stays the same in every epoch"),
     )

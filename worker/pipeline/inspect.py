@@ -12,6 +12,7 @@ from jobs.records import JobRecord
 from jobs.store import Store
 from worker import architectures, datasets
 from worker.architectures import Architecture
+from worker.augmentation import augmentation
 from worker.datasets import Dataset
 from worker.weights import bare_module, read_state
 
@@ -62,6 +63,7 @@ def inspect(job: JobRecord, store: Store, folder: Path, device: torch.device) ->
     model = architecture.model.to(device)
     if dataset is not None:
         dataset = datasets.fitted(dataset, architecture)
+        augmentation(settings, dataset.train_x.shape[1:])  # refused before hours of work, not after
     return Inputs(state, model, layers_of(model), architecture, dataset, files)
 
 
