@@ -42,6 +42,10 @@ def compress(  # noqa: PLR0913 - each is an option of the command line
     lr: Annotated[float | None, typer.Option(help="Learning rate of fine-tuning.")] = None,
     gate_lr: Annotated[str | None, typer.Option(help='Learning rate of the gates in fine-tuning, or "auto".')] = None,
     batch_size: Annotated[int | None, typer.Option(help="Batch size of fine-tuning.")] = None,
+    crop: Annotated[
+        int | None, typer.Option(help="Pixels of black around the training images, of which random crops are taken.")
+    ] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Mirror half of the training images, left to right.")] = False,
     steps: Annotated[int | None, typer.Option(help="Steps of the fit.")] = None,
     fit_lr: Annotated[float | None, typer.Option(help="Learning rate of the fit.")] = None,
     seed: Annotated[int | None, typer.Option(help="Makes a job repeatable.")] = None,
@@ -83,6 +87,7 @@ def compress(  # noqa: PLR0913 - each is an option of the command line
             },
             "search": {"max_trials": max_trials, "max_minutes": max_minutes},
             "image": {"resize": job_settings.size("--resize", resize)},
+            "augment": {"crop": crop, "flip": flip or None},
             "exports": job_settings.layers(exports),
             "seed": seed,
             "name": name,

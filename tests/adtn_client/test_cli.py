@@ -96,6 +96,9 @@ def test_compress_goes_all_the_way(server: ScriptedServer, tmp_path: Path) -> No
         "3",
         "--resize",
         "32x48",
+        "--crop",
+        "4",
+        "--flip",
         "--exports",
         "adtn",
         "--out",
@@ -115,6 +118,7 @@ def test_compress_goes_all_the_way(server: ScriptedServer, tmp_path: Path) -> No
         },
         "fine_tune": {"epochs": 3, "gate_learning_rate": "auto"},
         "image": {"resize": [32, 48]},
+        "augment": {"crop": 4, "flip": True},
         "exports": ["adtn"],
     }
     assert (tmp_path / "out" / "model.adtn.safetensors").read_bytes() == service.artifact
