@@ -74,6 +74,16 @@ class Search(_Open):
     trials: list[Trial]
 
 
+class FineTuning(_Open):
+    """What the training of the compressed model took."""
+
+    samples: int = Field(description="Trained on, in all epochs together.")
+    samples_per_second: float = Field(description="Of the steps, without what is computed before the first.")
+    preparation_seconds: float = Field(description="Of the original's outputs, and of activations that are kept.")
+    cached_bytes: int = Field(description="Of activations that stay the same and were computed only once; 0: none.")
+    not_cached: str | None = Field(description="Why there are none.")
+
+
 class Warned(_Open):
     """What the reader should know before relying on the numbers."""
 
@@ -97,6 +107,7 @@ class Report(_Open):
     )
     latency_ms: dict[str, Any] | None = None
     seconds: dict[str, float]
+    fine_tuning: FineTuning | None = Field(default=None, description="Null where nothing was trained.")
     settings: dict[str, Any]
     seed: int
     fingerprint: str

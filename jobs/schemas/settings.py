@@ -103,6 +103,18 @@ class FineTuneSettings(Request):
     schedule: Literal["cosine", "one_cycle"] = "cosine"
     distill: bool = True
     temperature: float = Field(default=2.0, gt=0, le=100)
+    dense: Literal["train", "freeze"] = Field(
+        default="train",
+        description='"freeze" leaves what stayed dense as it is, biases included, and trains the gates alone: layers '
+        "before the first encoded one are then computed only once.",
+    )
+    accumulate: int = Field(
+        default=1, ge=1, le=1024, description="Micro-batches of a step: less memory for the same gradient."
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="Of the network's own layers in training; gates and what is stored keep theirs.",
+    )
 
 
 class NormalizeSettings(Request):

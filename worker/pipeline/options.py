@@ -22,4 +22,7 @@ def fine_tune_options(settings: JobSettings) -> FineTuneOptions:
         temperature=wish.temperature,
         seed=settings.seed,
         gate_bits=settings.compression.gate_bits,
+        dense=wish.dense,
+        accumulate=wish.accumulate,
+        precision=wish.precision,
     )

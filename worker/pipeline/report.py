@@ -29,6 +29,7 @@ class Measurements:
         samples: How many inputs the test split has.
         latency_ms: Milliseconds a forward pass, and of one decoding; None without a model.
         seconds: Seconds by stage.
+        fine_tuned: What the fine-tuning took; None without data.
         sensitivity: What the plan rests on, if layers were measured.
         search: The trials, if there were any.
     """
@@ -39,6 +40,7 @@ class Measurements:
     samples: int | None = None
     latency_ms: dict[str, float | int] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    fine_tuned: adtn.FineTuned | None = None
     sensitivity: Sensitivity | None = None
     search: dict[str, object] | None = None
 
@@ -92,6 +94,7 @@ def build_report(
         "warnings": warnings_section(job, artifacts, measured),
         "latency_ms": measured.latency_ms,
         "seconds": {stage: round(seconds, 3) for stage, seconds in measured.seconds.items()},
+        "fine_tuning": fine_tuning_section(measured.fine_tuned),
         "settings": settings,
         "seed": job.settings.seed,
         "fingerprint": f"sha256:{fingerprint(job, settings)}",
@@ -121,6 +124,19 @@ def intervals(measured: Measurements) -> dict[str, list[float]]:
         name: [round(end, 6) for end in wilson_interval(accuracy, measured.samples)]
         for name, accuracy in accuracies.items()
         if accuracy is not None
+    }
+
+
+def fine_tuning_section(fine_tuned: adtn.FineTuned | None) -> dict[str, object] | None:
+    """The report's `fine_tuning`, or None where nothing was trained."""
+    if fine_tuned is None or fine_tuned.samples_per_second is None:
+        return None
+    return {
+        "samples": fine_tuned.samples,
+        "samples_per_second": round(fine_tuned.samples_per_second, 1),
+        "preparation_seconds": round(fine_tuned.preparation_seconds, 3),
+        "cached_bytes": fine_tuned.cached_bytes,
+        "not_cached": fine_tuned.not_cached,
     }
 
 

@@ -77,7 +77,7 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
         progress.stage("fine_tune", "fine-tuning")
         with timed(measured, "fine_tune"):
             samples = inputs.dataset.train_x, inputs.dataset.train_y
-            fine_tune(inputs.model, samples, job.settings, teacher, progress.step)
+            measured.fine_tuned = fine_tune(inputs.model, samples, job.settings, teacher, progress.step)
 
     progress.stage("evaluate", "evaluating the compressed model")
     with timed(measured, "evaluate"):

@@ -1,0 +1,82 @@
+"""How a job's settings reach the training, and what the report says of it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from support.digits import DigitsLeNet
+
+from jobs import records
+from jobs.schemas.report import Report
+from jobs.schemas.settings import JobSettings
+from worker.pipeline.options import fine_tune_options
+from worker.resources import Resources
+from worker.run_job import run_job
+
+
+def run(resources: Resources, checkpoint_id: str, folder: Path, **settings: Any) -> tuple[Report, dict[str, Any]]:
+    """Run a job to its end; its report and the dense weights."""
+    wish = {
+        "checkpoint": checkpoint_id,
+        "architecture": "lenet5",
+        "dataset": "digits",
+        "compression": {"layers": ["fc1", "fc2"], "structure": {"depth": 1}},
+        "fit": {"steps": 5},
+        **settings,
+    }
+    with resources.db.begin() as session:
+        row = records.create(session, owner="local", settings=JobSettings.model_validate(wish), max_attempts=1)
+        job_id = row.id
+    run_job(job_id, resources)
+    job = records.get(resources.db, "local", job_id)
+    assert job.status == "succeeded", job.error
+    with resources.db.read() as session:
+        dense = next(item for item in records.artifacts(session, [job_id])[job_id] if item.kind == "dense")
+    resources.store.get_to_file(dense.key, folder / dense.name)
+    return Report.model_validate(job.report), load_file(folder / dense.name)
+
+
+def test_what_stayed_dense_may_stay_as_it_was(resources: Resources, checkpoint_id: str, tmp_path: Path) -> None:
+    report, state = run(resources, checkpoint_id, tmp_path, fine_tune={"epochs": 2, "dense": "freeze"})
+    torch.manual_seed(0)
+    original = DigitsLeNet().state_dict()
+    changed = {key for key, tensor in state.items() if not torch.equal(tensor, original[key])}
+    # Biases of encoded layers take up a part of the fit's error; training leaves them.
+    assert changed == {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"}
+    assert report.fine_tuning is not None
+    assert report.fine_tuning.samples == 2 * 1437
+    assert report.fine_tuning.samples_per_second > 0
+    assert report.fine_tuning.preparation_seconds > 0
+    assert report.fine_tuning.cached_bytes == 1437 * 64 * 4  # what fc1 takes in
+    assert report.fine_tuning.not_cached is None
+
+
+def test_a_model_that_is_trained_as_a_whole_keeps_nothing(
+    resources: Resources, checkpoint_id: str, tmp_path: Path
+) -> None:
+    report, _ = run(resources, checkpoint_id, tmp_path, fine_tune={"epochs": 1, "accumulate": 4})
+    assert report.fine_tuning is not None
+    assert (report.fine_tuning.cached_bytes, report.fine_tuning.not_cached) == (0, "no parameter is frozen")
+
+
+def test_without_epochs_there_is_no_speed(resources: Resources, checkpoint_id: str, tmp_path: Path) -> None:
+    assert run(resources, checkpoint_id, tmp_path, fine_tune={"epochs": 0})[0].fine_tuning is None
+
+
+def test_half_precision_is_trained_and_full_precision_stored(
+    resources: Resources, checkpoint_id: str, tmp_path: Path
+) -> None:
+    report, state = run(resources, checkpoint_id, tmp_path, fine_tune={"epochs": 1, "precision": "bfloat16"})
+    assert {tensor.dtype for tensor in state.values()} == {torch.float32}
+    assert report.verified is not None
+    assert report.verified["fresh_process"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("dense", "freeze"), ("accumulate", 3), ("precision", "bfloat16"), ("schedule", "one_cycle")]
+)
+def test_each_setting_becomes_an_option(name: str, value: object) -> None:
+    settings = JobSettings.model_validate({"checkpoint": "file_" + "0" * 32, "fine_tune": {name: value}})
+    assert getattr(fine_tune_options(settings), name) == value
