@@ -30,6 +30,8 @@ def main() -> None:
     accuracy.set_defaults(run=accuracy_at_budgets)
     step = names.add_parser("training-step", help="a step of fine-tuning, encoded over dense")
     step.set_defaults(run=training_step)
+    tuning = names.add_parser("fine-tuning", help="two linear layers of a VGG-16, with and without ADTNs and cache")
+    tuning.set_defaults(run=fine_tuning)
     bits = names.add_parser("gate-bits", help="accuracy and bytes of gates in few bits, on the digits of scikit-learn")
     bits.set_defaults(run=gate_bits)
     arguments = parser.parse_args()
@@ -85,6 +87,13 @@ def training_step(_arguments: argparse.Namespace) -> None:
     from bench import training_step
 
     training_step.run()
+
+
+def fine_tuning(_arguments: argparse.Namespace) -> None:
+    """Run it and print its table."""
+    from bench import fine_tuning
+
+    fine_tuning.run()
 
 
 def gate_bits(_arguments: argparse.Namespace) -> None:

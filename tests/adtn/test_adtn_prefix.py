@@ -13,6 +13,7 @@ from adtn import ADTN, brick_wall, encode
 from adtn.freezing import trainable
 from adtn.prefix import NotSplit, rest_of, split
 from worker.architectures import build
+from worker.architectures.new import create
 
 
 def linear(inputs: int, outputs: int, frozen: bool = True) -> nn.Linear:
@@ -196,6 +197,23 @@ def test_the_networks_known_by_name_are_split(shape: tuple[int, ...]) -> None:
         parts = split(model, inputs)
         assert parts.shape.numel() == side
         assert torch.equal(parts.rest(parts.prefix(inputs)), model(inputs))
+
+
+@pytest.mark.parametrize(("name", "convolutions"), [("alexnet", 5), ("zfnet", 5), ("vgg16", 13)])
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_no_convolution_of_a_large_network_is_in_the_rest(name: str, convolutions: int, batch_norm: bool) -> None:
+    model = create(name, (3, 32, 32), 10, widths=[4] * convolutions, hidden=(8, 8), batch_norm=batch_norm)
+    key = next(key for key, parameter in model.named_parameters() if parameter.dim() == 2)
+    encode(model, key, ADTN(model.get_parameter(key).shape, brick_wall(10)))
+    inputs = torch.randn(4, 3, 32, 32)
+    with trainable(model, "freeze"):
+        parts = split(model, inputs)
+        assert sum(isinstance(module, nn.Conv2d) for module in parts.prefix.modules()) == convolutions
+        assert not any(isinstance(module, nn.Conv2d) for module in parts.rest.modules())
+        torch.manual_seed(0)
+        expected = model(inputs)
+        torch.manual_seed(0)
+        assert torch.equal(parts.rest(parts.prefix(inputs)), expected)
 
 
 def test_another_model_goes_on_from_the_same_activations_if_it_begins_the_same() -> None:
