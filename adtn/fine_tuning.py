@@ -26,6 +26,8 @@ from adtn.structure import AnyStructure
 
 GATE_RATE_FACTOR = 8
 """Gates want a learning rate this many times that of dense weights; for 2 TN layers of 2-site gates."""
+FULL_RATE_NUMBERS = 500
+"""Up to so many numbers a single TN layer takes the full rate."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,8 @@ def gate_rate(structure: AnyStructure, options: FineTuneOptions) -> float:
 
     A step of Adam changes every number by about the rate. The change of the decoded weight adds up over the TN layers,
     and from one to the next it grows with the width of the gates' matrices, so the rate falls with both; a fixed one
-    kills deep networks. A single TN layer takes the full rate at any width.
+    kills deep networks. In a single TN layer it is the number of all gates' numbers that counts: above
+    `FULL_RATE_NUMBERS` the rate falls with its root, as the best rates of TT-matrices do.
 
     Args:
         structure: Of the ADTN.
@@ -219,7 +222,7 @@ def gate_rate(structure: AnyStructure, options: FineTuneOptions) -> float:
         return options.gate_learning_rate
     rate = GATE_RATE_FACTOR * options.learning_rate
     if structure.depth == 1:
-        return rate
+        return rate * min(1, math.sqrt(FULL_RATE_NUMBERS / structure.parameters))
     width = max(gate.out for gate in structure.gates)
     return rate * min(1, 2 / structure.depth) * min(1, 4 / width)
 

@@ -233,7 +233,9 @@ def test_gates_learn_faster_than_dense_weights_but_slower_in_deep_and_wide_netwo
     options = FineTuneOptions(learning_rate=0.01)
     assert gate_rate(brick_wall(8, 2), options) == pytest.approx(0.08)
     assert gate_rate(brick_wall(8, 1), options) == pytest.approx(0.08)
-    assert gate_rate(brick_wall(8, 1, 4), options) == pytest.approx(0.08)
+    small, large = tt_matrix((4, 4), (4, 4), (4,)), tt_matrix((40, 50), (40, 25), (1,))
+    assert gate_rate(small, options) == pytest.approx(0.08)
+    assert gate_rate(large, options) == pytest.approx(0.08 * (500 / large.parameters) ** 0.5)
     assert gate_rate(brick_wall(8, 4), options) == pytest.approx(0.04)
     assert gate_rate(brick_wall(8, 2, 4), options) == pytest.approx(0.02)
     assert gate_rate(brick_wall(8, 4), FineTuneOptions(gate_learning_rate=0.5)) == 0.5
