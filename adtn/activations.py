@@ -18,8 +18,8 @@ PROBED = 4
 """Samples that are run to find where a model can be split."""
 COMPARED = 32
 """Samples whose outputs are compared."""
-TOLERANCE = 1e-4
-"""Largest difference of outputs over the largest output: the sums of other batches are rounded in another order."""
+TOLERANCE: dict[Precision, float] = {"float32": 1e-3, "bfloat16": 0.05}
+"""Largest difference of outputs over the largest output: other batches may be computed by other loops."""
 
 
 class NotKept(Exception):
@@ -72,7 +72,7 @@ def keep(model: nn.Module, inputs: Tensor, budget: Budget) -> Kept:
     """
     device = next(model.parameters()).device
     with computing_in(budget.precision, device):
-        parts = split(model, inputs[:PROBED].to(device))
+        parts = split(model, inputs[:PROBED].to(device, copy=True))  # it may begin with an operation in place
     kept = Kept(parts, _written(parts, inputs, budget, device))
     if not _agrees(model, parts.rest, inputs, kept.activations, budget.precision):
         raise NotKept("the outputs from activations are not those from inputs")
@@ -106,7 +106,7 @@ def _written(parts: SplitModel, inputs: Tensor, budget: Budget, device: torch.de
         for batch in torch.split(inputs, budget.batch_size):
             budget.on_batch()
             with computing_in(budget.precision, device):
-                found = parts.prefix(batch.to(device))
+                found = parts.prefix(batch.to(device, copy=True))
             _append(file, found)
     flat = torch.from_file(str(budget.path), shared=True, size=len(inputs) * parts.shape.numel(), dtype=parts.dtype)
     return flat.view(len(inputs), *parts.shape)
@@ -125,7 +125,7 @@ def _agrees(model: nn.Module, rest: nn.Module, inputs: Tensor, activations: Tens
     Samples that were computed together are compared in another batch, so that one cannot have changed the other.
     """
     device = next(model.parameters()).device
-    chosen = torch.linspace(0, len(inputs) - 1, min(COMPARED, len(inputs))).long()
+    chosen = torch.linspace(0, len(inputs) - 1, min(COMPARED, len(inputs)), dtype=torch.float64).long()
     found = []
     # With gradients, as in training: without, each ADTN would keep a dense weight.
     with buffers_restored(model), decoded_once(model):
@@ -135,4 +135,4 @@ def _agrees(model: nn.Module, rest: nn.Module, inputs: Tensor, activations: Tens
                 outputs = network(samples[chosen.to(samples.device)].to(device))
             found.append(in_full(outputs.detach()))
     expected, got = found
-    return bool((expected - got).abs().max() <= TOLERANCE * expected.abs().max())
+    return bool((expected - got).abs().max() <= TOLERANCE[precision] * expected.abs().max())

@@ -48,7 +48,7 @@ class Teacher:
     def __call__(self, inputs: Tensor) -> Tensor:
         """From inputs (B, ...) to outputs (B, classes), without a gradient."""
         with evaluating(self.model), computing_in(self.precision, inputs.device):
-            outputs: Tensor = self.model(inputs)
+            outputs: Tensor = self.model(inputs.clone())  # it may begin with an operation in place
         return in_full(outputs)
 
 
@@ -98,6 +98,7 @@ def _kept(model: nn.Module, inputs: Tensor, budget: Budget) -> Kept | str:
     try:
         return keep(model, inputs, budget)
     except (NotSplit, NotKept) as reason:
+        budget.path.unlink(missing_ok=True)
         return str(reason)
 
 

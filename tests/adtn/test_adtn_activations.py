@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import namedtuple
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -187,6 +187,47 @@ def test_other_outputs_than_those_of_the_model_are_not_used(kind: type[nn.Module
     assert results[1][0].not_cached == "the outputs from activations are not those from inputs"
     if kind is Mixing:
         assert_same(results[0][1].inner, results[1][1].inner)
+
+
+class InPlace(nn.Module):
+    """Begins with an operation in place, and has another one just behind the prefix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 6).requires_grad_(False)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x.mul_(2))
+        return self.head(x.repeat(1, 2).add_(1)[:, :6])
+
+
+def test_operations_in_place_change_neither_the_data_nor_what_is_kept() -> None:
+    inputs, labels = torch.randn(40, 6), torch.randint(3, (40,))
+    before, models = inputs.clone(), []
+    for cache_bytes in (0, 10**6):
+        torch.manual_seed(0)
+        model, teacher = InPlace(), InPlace()
+        teacher.first.load_state_dict(model.first.state_dict())
+        fact = fine_tune(model, inputs, labels, FineTuneOptions(2, batch_size=8, cache_bytes=cache_bytes), teacher)
+        assert (fact.cached_bytes > 0) == (cache_bytes > 0)
+        assert torch.equal(inputs, before)
+        models.append(model)
+    torch.testing.assert_close(models[0].state_dict(), models[1].state_dict())
+    seen: list[Tensor] = []
+    model.register_forward_pre_hook(lambda _module, args: seen.append(args[0].clone()))
+    options = FineTuneOptions(1, batch_size=40, transform=lambda batch, _generator: batch)
+    fine_tune(model, inputs, labels, options, teacher)
+    assert torch.equal(seen[0].sort(0).values, inputs.sort(0).values)  # not what the teacher made of them
+
+
+@pytest.mark.parametrize(("kind", "files"), [(Mixing, 0), (small_vgg, 1)])
+def test_a_file_that_is_of_no_use_is_gone_before_the_training(
+    temporary_folder: Path, kind: Callable[[], nn.Module], files: int
+) -> None:
+    found: list[int] = []
+    fine_tune(kind(), *images(), OPTIONS, on_step=lambda *_: found.append(len(list(temporary_folder.glob("adtn*/*")))))
+    assert set(found) == {files}
 
 
 @pytest.mark.parametrize("stops", ["on_step", "on_preparing"])
