@@ -18,6 +18,7 @@ from adtn import (
     compress,
     encoded,
     fine_tune,
+    tt_matrix,
 )
 from adtn.fine_tuning import distillation_loss, gate_rate
 from adtn.schedules import scheduler, warm_cosine
