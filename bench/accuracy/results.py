@@ -47,6 +47,7 @@ def fold(runs: Runs, seeds: Iterable[int], setting: Setting) -> dict[str, Any]:
     return {
         "epochs": setting.epochs,
         "tuning_epochs": setting.tuning_epochs,
+        "seeds": len(seeds),
         "rows": [_row(runs, method, budget, seeds, setting) for budget in BUDGETS for method in METHODS],
         "validation": [
             _brief(row)

@@ -42,7 +42,7 @@ def accuracy_table(result: dict[str, Any]) -> str:
     lines = _header(["numbers", *METHODS])
     for budget in _budgets(result):
         rows = _of_budget(result, budget)
-        cells = [_cell(rows[method], "fp32", in_bytes=False) for method in METHODS]
+        cells = [_cell(rows[method], "fp32", result["seeds"], in_bytes=False) for method in METHODS]
         lines.append(_line([f"≤ {budget:,}", *_best_in_bold(cells)]))
     return "\n".join([*lines, "", *_reasons(result)])
 
@@ -54,7 +54,7 @@ def bytes_table(result: dict[str, Any]) -> str:
     for budget in _budgets(result):
         rows = _of_budget(result, budget)
         for storage in forms:
-            cells = [_cell(rows[method], storage, in_bytes=True) for method in METHODS]
+            cells = [_cell(rows[method], storage, result["seeds"], in_bytes=True) for method in METHODS]
             lines.append(_line([f"≤ {budget:,}", storage, *_best_in_bold(cells)]))
     return "\n".join(lines)
 
@@ -81,12 +81,15 @@ class _Cell(NamedTuple):
     mean: float | None
 
 
-def _cell(row: dict[str, Any], storage: str, in_bytes: bool) -> _Cell:
-    """The accuracy over the seeds, and the size that it takes."""
+def _cell(row: dict[str, Any], storage: str, seeds: int, in_bytes: bool) -> _Cell:
+    """The accuracy over the seeds, and the size that it takes; how many seeds were run if not all."""
     found = percent(row, storage)
     if found is not None:
         size = f"{bytes_of(row, storage):,} B" if in_bytes else f"{row['numbers']:,}"
-        return _Cell(f"{found.mean:.2f} ± {found.deviation:.2f} ({found.range:.2f}), {size}", found.mean)
+        runs = len(row["runs"])
+        away = f" ± {found.deviation:.2f} ({found.range:.2f})" if runs > 1 else ""
+        missing = f" [{runs} of {seeds} seeds]" if runs < seeds else ""
+        return _Cell(f"{found.mean:.2f}{away}{missing}, {size}", found.mean)
     if "unreachable" in row:
         return _Cell("-", None)
     return _Cell("diverged" if any("diverged" in run for run in row["runs"]) else NOT_RUN, None)
