@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 import adtn
+from adtn.cores import factorisations, possible_bonds
 from adtn.structure import Structure
 from bench.accuracy.allocation import Option, Share, choose
 from bench.accuracy.factors import Form, Gates, GatesForm
@@ -99,7 +100,7 @@ def _options(shape: tuple[int, int], profile: tuple[float, ...], budget: int) ->
 @cache
 def _core_shapes(shape: tuple[int, int], profile: tuple[float, ...]) -> list[tuple[float, Cores]]:
     """The splits nearest to the profile, with their flaws."""
-    found = [(_flaw(cores, profile), cores) for cores in product(*(_splits(extent, CORES) for extent in shape))]
+    found = [(_flaw(cores, profile), cores) for cores in product(*(factorisations(extent, CORES) for extent in shape))]
     return sorted(found)[:_CORE_SHAPES]
 
 
@@ -114,21 +115,6 @@ def _flaw(cores: Cores, profile: tuple[float, ...]) -> float:
     return flaw
 
 
-def _splits(number: int, count: int) -> Iterator[tuple[int, ...]]:
-    """All ways to write a number as an ordered product of `count` factors."""
-    if count == 1:
-        yield (number,)
-        return
-    for factor in _divisors(number):
-        for rest in _splits(number // factor, count - 1):
-            yield factor, *rest
-
-
 def _bonds(rows: int, columns: int) -> list[int]:
     """The bonds that `adtn.tt_matrix` can hand on to a core."""
-    found = {first * second for first in _divisors(rows) for second in _divisors(columns)}
-    return sorted(bond for bond in found if bond <= _LARGEST_BOND)
-
-
-def _divisors(number: int) -> list[int]:
-    return [factor for factor in range(1, number + 1) if number % factor == 0]
+    return [bond for bond in possible_bonds(rows, columns) if bond <= _LARGEST_BOND]
