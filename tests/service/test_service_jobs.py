@@ -59,6 +59,9 @@ def test_a_job_is_accepted_with_its_place_and_all_its_settings(checkpoint: str, 
         "schedule": "cosine",
         "distill": True,
         "temperature": 2.0,
+        "dense": "train",
+        "accumulate": 1,
+        "precision": "float32",
     }
     assert api.get(answer.headers["location"]).json() == job
 
