@@ -1,21 +1,19 @@
 """A database and a store in a folder of the test's own, and a job in them that is ready to run."""
 
-import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from support.digits import DigitsLeNet
+from support.worker_jobs import add_file
 
-from jobs import files, records
+from jobs import records
 from jobs.database import Database, migrate
-from jobs.ids import new_id
 from jobs.queue import make_app
 from jobs.schemas.settings import JobSettings
 from jobs.settings import Settings
-from worker.inspect_file import inspect_file
 from worker.resources import Resources, open_resources
 
 
@@ -34,35 +32,12 @@ def db(resources: Resources) -> Database:
 
 
 @pytest.fixture
-def checkpoint_id(resources: Resources, tmp_path: Path, add_checkpoint: Callable[[Resources, Path], str]) -> str:
+def checkpoint_id(resources: Resources, tmp_path: Path) -> str:
     """A checkpoint of the digits' LeNet-5, uploaded and inspected."""
     torch.manual_seed(0)
     path = tmp_path / "lenet.safetensors"
     save_file(DigitsLeNet().state_dict(), path)
-    return add_checkpoint(resources, path)
-
-
-@pytest.fixture(scope="session")
-def add_checkpoint() -> Callable[[Resources, Path], str]:
-    """Uploads a checkpoint and has it inspected."""
-    return _add_checkpoint
-
-
-def _add_checkpoint(resources: Resources, path: Path) -> str:
-    file_id = new_id("file")
-    resources.store.put_file(f"files/{file_id}/upload", path)
-    with resources.db.begin() as session:
-        files.create(
-            session,
-            file_id,
-            owner="local",
-            filename=path.name,
-            purpose="checkpoint",
-            size=path.stat().st_size,
-            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        )
-    inspect_file(file_id, resources)
-    return file_id
+    return add_file(resources, path, "checkpoint")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """A job on a folder of images: from the upload to a verified accuracy."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +8,11 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from support.cifar import packed
 from support.pictures import encoded
+from support.worker_jobs import add_file, run_once
 
 from jobs import files, records
 from jobs.database import Database
-from jobs.ids import new_id
-from jobs.schemas.settings import JobSettings
-from worker.inspect_file import inspect_file
 from worker.resources import Resources
-from worker.run_job import run_job
 
 
 def images_of_digits(count: int) -> dict[str, bytes]:
@@ -35,21 +31,7 @@ def dataset_id(resources: Resources, tmp_path: Path) -> str:
     """A zip of images, uploaded and inspected."""
     path = tmp_path / "digits.zip"
     path.write_bytes(packed(images_of_digits(200), "zip"))
-    file_id = new_id("file")
-    resources.store.put_file(f"files/{file_id}/upload", path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    with resources.db.begin() as session:
-        files.create(
-            session,
-            file_id,
-            owner="local",
-            filename=path.name,
-            purpose="dataset",
-            size=path.stat().st_size,
-            sha256=digest,
-        )
-    inspect_file(file_id, resources)
-    return file_id
+    return add_file(resources, path, "dataset")
 
 
 def run(resources: Resources, checkpoint_id: str, dataset_id: str, **settings: Any) -> Any:
@@ -62,13 +44,7 @@ def run(resources: Resources, checkpoint_id: str, dataset_id: str, **settings: A
         "fit": {"steps": 2},
         "fine_tune": {"epochs": 1},
     }
-    with resources.db.begin() as session:
-        row = records.create(
-            session, owner="local", settings=JobSettings.model_validate(wanted | settings), max_attempts=1
-        )
-        job_id = row.id
-    run_job(job_id, resources)
-    return records.get(resources.db, "local", job_id)
+    return run_once(resources, wanted | settings)
 
 
 def test_images_of_several_sizes_are_inspected(db: Database, dataset_id: str):

@@ -7,13 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.digits import DigitsLeNet
+from support.worker_jobs import artifact, run_once
 
-from jobs import records
 from jobs.schemas.report import Report
 from jobs.schemas.settings import JobSettings
 from worker.pipeline.options import fine_tune_options
 from worker.resources import Resources
-from worker.run_job import run_job
 
 
 def run(resources: Resources, checkpoint_id: str, folder: Path, **settings: Any) -> tuple[Report, dict[str, Any]]:
@@ -26,16 +25,9 @@ def run(resources: Resources, checkpoint_id: str, folder: Path, **settings: Any)
         "fit": {"steps": 5},
         **settings,
     }
-    with resources.db.begin() as session:
-        row = records.create(session, owner="local", settings=JobSettings.model_validate(wish), max_attempts=1)
-        job_id = row.id
-    run_job(job_id, resources)
-    job = records.get(resources.db, "local", job_id)
+    job = run_once(resources, wish)
     assert job.status == "succeeded", job.error
-    with resources.db.read() as session:
-        dense = next(item for item in records.artifacts(session, [job_id])[job_id] if item.kind == "dense")
-    resources.store.get_to_file(dense.key, folder / dense.name)
-    return Report.model_validate(job.report), load_file(folder / dense.name)
+    return Report.model_validate(job.report), load_file(artifact(resources, job.id, "dense", folder))
 
 
 def test_what_stayed_dense_may_stay_as_it_was(resources: Resources, checkpoint_id: str, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """A job whose gates are stored in few bits: trained so, or rounded after the fit; exported, verified and reported."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from support.digits import DigitsLeNet, accuracy
+from support.worker_jobs import add_file, artifact, run_once
 from torch import Tensor
 
 import adtn
-from jobs import records
-from jobs.schemas.settings import JobSettings
 from worker.datasets import load
 from worker.resources import Resources
-from worker.run_job import run_job
 
 LAYERS = ["fc1", "fc2"]
 
@@ -25,21 +22,10 @@ LAYERS = ["fc1", "fc2"]
 def run(resources: Resources, checkpoint_id: str, **settings: Any) -> tuple[dict[str, Any], str]:
     """Run a job to its end; its report and its id."""
     wish = {"checkpoint": checkpoint_id, "fit": {"steps": 5}, **settings}
-    with resources.db.begin() as session:
-        row = records.create(session, owner="local", settings=JobSettings.model_validate(wish), max_attempts=1)
-        job_id = row.id
-    run_job(job_id, resources)
-    job = records.get(resources.db, "local", job_id)
+    job = run_once(resources, wish)
     assert job.status == "succeeded", job.error
     assert job.report is not None
-    return job.report, job_id
-
-
-def artifact(resources: Resources, job_id: str, kind: str, folder: Path) -> Path:
-    with resources.db.read() as session:
-        found = next(item for item in records.artifacts(session, [job_id])[job_id] if item.kind == kind)
-    resources.store.get_to_file(found.key, folder / found.name)
-    return folder / found.name
+    return job.report, job.id
 
 
 def assert_reported_as_stored(report: dict[str, Any], path: Path) -> None:
@@ -99,13 +85,12 @@ def test_without_training_the_fit_is_rounded_and_the_error_is_that_of_the_rounde
 def test_checkpoints_of_other_dtypes_are_stored_as_they_are_decoded(
     resources: Resources,
     tmp_path: Path,
-    add_checkpoint: Callable[[Resources, Path], str],
     dtype: torch.dtype,
     bits: int | None,
 ) -> None:
     torch.manual_seed(0)
     save_file({key: tensor.to(dtype) for key, tensor in DigitsLeNet().state_dict().items()}, tmp_path / "c.safetensors")
-    file_id = add_checkpoint(resources, tmp_path / "c.safetensors")
+    file_id = add_file(resources, tmp_path / "c.safetensors", "checkpoint")
     compression = {"layers": ["fc1"], "structure": {"depth": 1}, "gate_bits": bits}
     settings = {"architecture": "lenet5", "dataset": "digits", "compression": compression, "fine_tune": {"epochs": 1}}
     report, job_id = run(resources, file_id, **settings)

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from support.digits import DigitsLeNet
+from support.worker_jobs import add_file
 
 from adtn.errors import TrainingDiverged
 from adtn.plan import Plan
@@ -46,12 +46,11 @@ def resources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resources]:
 def checkpoint_id(
     resources: Resources,
     tmp_path_factory: pytest.TempPathFactory,
-    add_checkpoint: Callable[[Resources, Path], str],
 ) -> str:
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("checkpoint") / "lenet.safetensors"
     save_file(DigitsLeNet().state_dict(), path)
-    return add_checkpoint(resources, path)
+    return add_file(resources, path, "checkpoint")
 
 
 @pytest.fixture(scope="module", autouse=True)
