@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from adtn.encoding import encoded
+from adtn.modes import modes_restored
 
 Dense = Literal["train", "freeze"]
 """What becomes of the parameters that stayed dense."""
@@ -25,33 +26,19 @@ def trainable(model: nn.Module, dense: Dense) -> Iterator[None]:
         model: Changed in place; modes and `requires_grad` are restored at the end.
         dense: "freeze" freezes every parameter but the gates, biases of encoded layers too.
     """
-    modes = [(module, module.training) for module in model.modules()]
     frozen = _dense_parameters(model) if dense == "freeze" else []
-    try:
-        for parameter in frozen:
-            parameter.requires_grad_(False)
-        model.train()
-        for module in model.modules():
-            if isinstance(module, _NormBase) and _is_frozen(module, dense):
-                module.eval()
-        yield
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad_(True)
-        for module, mode in modes:
-            module.training = mode
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Within the block the model is in evaluation mode; all modes are restored at the end."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with modes_restored(model):
+        try:
+            for parameter in frozen:
+                parameter.requires_grad_(False)
+            model.train()
+            for module in model.modules():
+                if isinstance(module, _NormBase) and _is_frozen(module, dense):
+                    module.eval()
+            yield
+        finally:
+            for parameter in frozen:
+                parameter.requires_grad_(True)
 
 
 @contextmanager

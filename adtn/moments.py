@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from adtn.modes import evaluating
+
 MAX_ROW = 4608
 """Longest row of a weight for which the moment (row, row) is gathered: a 3x3 convolution of 512 channels."""
 MAX_SAMPLES = 2000
@@ -49,16 +51,10 @@ def input_moments(model: nn.Module, inputs: Tensor, keys: Collection[str]) -> di
         Moments by key, float32, on the model's device.
     """
     device = next(model.parameters()).device
-    modes = [(module, module.training) for module in model.modules()]
     sums = {key: _Sums(model.get_submodule(key.rpartition(".")[0])) for key in keys if _is_covered(model, key)}
-    model.eval()
-    try:
-        with torch.no_grad(), _gathering(sums):
-            for batch in torch.split(inputs[:MAX_SAMPLES], _BATCH):
-                model(batch.to(device))
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with evaluating(model), torch.no_grad(), _gathering(sums):
+        for batch in torch.split(inputs[:MAX_SAMPLES], _BATCH):
+            model(batch.to(device))
     return {key: found.moments() for key, found in sums.items() if found.count}
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from adtn.activations import Budget, Kept, NotKept, going_on, keep
 from adtn.feeding import Samples
 from adtn.fine_tune_options import FineTuneOptions
-from adtn.freezing import evaluating
+from adtn.modes import evaluating
 from adtn.precision import Precision, computing_in, in_full
 from adtn.prefix import NotSplit
 
