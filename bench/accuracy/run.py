@@ -60,28 +60,29 @@ def run(wanted: Wanted) -> None:
             pool, runs, (task for method in wanted.methods for task in grid(method, wanted.budgets, wanted.setting))
         )
         if not wanted.tune_only:
-            _finish(pool, runs, _tests(wanted, runs.find))
+            for seed in sorted({SEED, *wanted.seeds}):  # the first seed's runs may change a choice
+                while _finish(pool, runs, _tests(wanted, seed, runs.find)):
+                    pass
     if not trial:
         result = fold(runs, SEEDS, wanted.setting)
         store("accuracy", {"provenance": provenance(COMMAND, list(SEEDS)), **result})
 
 
-def _tests(wanted: Wanted, find: Callable[[Task], dict[str, Any] | None]) -> Iterator[Task]:
-    """The test runs, each with what was best on the validation images."""
-    for seed in wanted.seeds:
-        for method in wanted.methods:
-            for budget in wanted.budgets:
-                try:
-                    chosen = choice(method, budget, wanted.setting, find)
-                except Unreachable as error:
-                    print(f"{method} at {budget}: {error}", flush=True)
-                    continue
-                assert chosen is not None, "the grid has been run"
-                yield from final_tasks(method, budget, seed, chosen, wanted.setting)
+def _tests(wanted: Wanted, seed: int, find: Callable[[Task], dict[str, Any] | None]) -> Iterator[Task]:
+    """The test runs of a seed, each with what was best on the validation images."""
+    for method in wanted.methods:
+        for budget in wanted.budgets:
+            try:
+                chosen = choice(method, budget, wanted.setting, find)
+            except Unreachable as error:
+                print(f"{method} at {budget}: {error}", flush=True)
+                continue
+            assert chosen is not None, "the grid has been run"
+            yield from final_tasks(method, budget, seed, chosen, wanted.setting)
 
 
-def _finish(pool: Executor, runs: Runs, tasks: Iterable[Task]) -> None:
-    """Make the runs that are missing; each is stored as soon as it has finished."""
+def _finish(pool: Executor, runs: Runs, tasks: Iterable[Task]) -> int:
+    """Make the runs that are missing, and say how many; each is stored as soon as it has finished."""
     missing = {task.key: task for task in tasks if runs.find(task) is None}
     where = provenance(COMMAND, [])
     futures = {pool.submit(worker.measure, task): task for task in missing.values()}
@@ -89,6 +90,7 @@ def _finish(pool: Executor, runs: Runs, tasks: Iterable[Task]) -> None:
         row = future.result()
         runs.add({**row, **{name: where[name] for name in ("commit", "date", "machine")}})
         print(f"{count}/{len(futures)} {futures[future]}: {_outcome(row)}", flush=True)
+    return len(missing)
 
 
 def _outcome(row: dict[str, Any]) -> str:

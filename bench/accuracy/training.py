@@ -4,6 +4,7 @@ It is the training of `adtn.fine_tune`, with one learning rate for the factors o
 """
 
 import math
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -52,7 +53,7 @@ def fine_tune(model: nn.Module, images: Tensor, labels: Tensor, targets: Tensor,
         training: Rate, epochs and so on.
 
     Raises:
-        TrainingDiverged: The loss is no longer finite.
+        TrainingDiverged: The loss is no longer finite, or higher in the last epoch than in the first.
     """
     generator = torch.Generator().manual_seed(training.seed)
     optimiser = _optimiser(model, training.rate)
@@ -63,22 +64,29 @@ def fine_tune(model: nn.Module, images: Tensor, labels: Tensor, targets: Tensor,
         for adtn in gates:
             adtn.quantise(training.bits)
     step = 0
+    epoch_losses = []
     model.train()
     for _ in range(training.epochs):
+        losses = []
         for batch in torch.split(torch.randperm(len(images), generator=generator), BATCH):
             phase_in_rounding(gates, step, steps)
             outputs = model(images[batch])
             loss = functional.cross_entropy(outputs, labels[batch])
             loss = loss + distillation_loss(outputs, targets[batch], TEMPERATURE)
-            if not math.isfinite(float(loss.detach())):
-                raise TrainingDiverged(f"the loss is {float(loss.detach())} with a learning rate of {training.rate}")
+            losses.append(float(loss.detach()))
+            if not math.isfinite(losses[-1]):
+                raise TrainingDiverged(f"the loss is {losses[-1]} with a learning rate of {training.rate}")
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             optimiser.step()
             rates.step()
             step += 1
+        epoch_losses.append(statistics.fmean(losses))
     for adtn in gates:
         adtn.rounding = 1.0
+    if epoch_losses and epoch_losses[-1] > epoch_losses[0]:
+        first, last = epoch_losses[0], epoch_losses[-1]
+        raise TrainingDiverged(f"the loss rose from {first:.3g} to {last:.3g} with a learning rate of {training.rate}")
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from bench.accuracy.methods import METHODS
 from bench.accuracy.task import Stage, Task
 
 BUDGETS = (250, 400, 650, 1000, 1500, 2500, 5000, 9000)
-TUNING_BUDGETS = (400, 1000, 5000)
+TUNING_BUDGETS = (250, 400, 1000, 5000)
 """Where the grid is run; another budget takes what was best at the nearest of these."""
 RATES = (5e-3, 2e-2, 4e-2, 8e-2)
 SEED = 0
@@ -92,6 +92,9 @@ def grid(method: str, budgets: Iterable[int], setting: Setting) -> Iterator[Task
 def choice(method: str, budget: int, setting: Setting, find: Callable[[Task], dict[str, Any] | None]) -> Choice | None:
     """The best of the grid at the nearest tuning budget whose recipe reaches this one, or None if it was not run.
 
+    A rate that was best after the few epochs of the grid may still be too high for all epochs: a choice whose test run
+    of the first seed diverged gives way to the next best. That says nothing of the test images.
+
     Args:
         method: Name.
         budget: Numbers.
@@ -104,14 +107,24 @@ def choice(method: str, budget: int, setting: Setting, find: Callable[[Task], di
     usable = reached(method, budget)
     tasks = list(grid(method, [budget], setting))
     rows = [(task, row) for task in tasks if task.recipe in usable and (row := find(task)) is not None]
-    scores = {(task.recipe, task.rate, task.budget): _score(row) for task, row in rows}
-    return Choice(*max(scores, key=scores.__getitem__)) if scores else None
+    scores = {Choice(task.recipe, task.rate, task.budget): _score(row) for task, row in rows}
+    ranked = sorted(scores, key=scores.__getitem__, reverse=True)
+    lasting = (found for found in ranked if not _diverges(method, budget, found, setting, find))
+    return next(lasting, ranked[0] if ranked else None)
 
 
 def final_tasks(method: str, budget: int, seed: int, chosen: Choice, setting: Setting) -> list[Task]:
     """The runs that are measured on the test images: with numbers trained as floats, and in each number of bits."""
     task = _task("test", method, budget, seed, chosen, setting)
     return [task, *(replace(task, bits=bits) for bits in METHODS[method].bits)]
+
+
+def _diverges(
+    method: str, budget: int, chosen: Choice, setting: Setting, find: Callable[[Task], dict[str, Any] | None]
+) -> bool:
+    """Whether the first seed's run with a choice diverged."""
+    row = find(_task("test", method, budget, SEED, chosen, setting))
+    return row is not None and "diverged" in row
 
 
 def _tuned_at(method: str, budget: int) -> list[int]:

@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import math
 from collections.abc import Callable
@@ -9,9 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import adtn
+from adtn.errors import TrainingDiverged
 from adtn.moments import InputMoments
 from bench.accuracy.allocation import LEAST_USE, Unreachable
 from bench.accuracy.factors import Factors, Form, GatesForm, total
@@ -24,7 +26,7 @@ from bench.accuracy.results import Runs, fold
 from bench.accuracy.storage import COMMON
 from bench.accuracy.table import Spread, accuracy_table, bytes_table, choices_table, spread
 from bench.accuracy.task import Task
-from bench.accuracy.training import Training, fine_tune
+from bench.accuracy.training import BATCH, Training, fine_tune, outputs_of
 from bench.accuracy.tt_matrix import TTMatrix
 from bench.accuracy.tuning import BUDGETS, RATES, Choice, Setting, choice, final_tasks, forms_of, grid
 from bench.accuracy.worker import check
@@ -272,6 +274,42 @@ def test_a_diverged_run_is_never_the_best(tmp_path: Path) -> None:
     found = choice("low_rank", 1000, SETTING, runs.find)
     assert found is not None
     assert found.rate == RATES[0]
+
+
+def test_a_choice_that_diverges_with_all_epochs_gives_way_to_the_next_best(tmp_path: Path) -> None:
+    runs = Runs(tmp_path / "runs.jsonl")
+    for task in grid("low_rank", [1000], SETTING):
+        runs.add(run_of(task, 0.9 + task.rate))
+    best = choice("low_rank", 1000, SETTING, runs.find)
+    assert best is not None
+    (task,) = final_tasks("low_rank", 1000, 0, best, SETTING)
+    runs.add({**run_of(task, 0.1), "diverged": "the loss rose"})
+    second = choice("low_rank", 1000, SETTING, runs.find)
+    assert second is not None
+    assert (best.rate, second.rate) == tuple(sorted(RATES)[:-3:-1])
+
+
+def test_training_whose_loss_rises_is_said_to_have_diverged() -> None:
+    torch.manual_seed(0)
+    images, labels = torch.rand(2 * BATCH, 1, 28, 28), torch.randint(10, (2 * BATCH,))
+    model = QuickLeNet5()
+    fine_tune(copy.deepcopy(model), images, labels, outputs_of(model, images), Training(0.0, 3, 0))
+    with pytest.raises(TrainingDiverged, match="rose from"):
+        fine_tune(_Worsening(model), images, labels, outputs_of(model, images), Training(0.0, 3, 0))
+
+
+class _Worsening(nn.Module):
+    """A model that is further off with every batch."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.batches = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.batches += 1
+        logits: Tensor = self.model(images)
+        return logits * 3**self.batches
 
 
 def test_the_tables_show_every_method_and_budget_and_say_why_one_is_missing(tmp_path: Path) -> None:
