@@ -10,7 +10,7 @@ from adtn.errors import PlanError
 from adtn.ladder import ladder
 from adtn.layer import Layer
 from adtn.plan import AUTO_MIN_ENTRIES, AUTO_MIN_RATIO, NOT_SMALLER, Skipped, nothing_to_compress
-from adtn.selection import named_layers
+from adtn.selection import Names, named_layers
 from adtn.structure import AnyStructure
 
 
@@ -47,15 +47,16 @@ class Candidates:
         return sum(item.rungs[0].parameters for item in self.items)
 
 
-def candidates(layers: Sequence[Layer], names: Sequence[str] | None = None) -> Candidates:
+def candidates(layers: Sequence[Layer], names: Names | None = None) -> Candidates:
     """Find the layers that may be encoded.
 
     Args:
         layers: All layers of the model.
-        names: Names, keys or glob patterns; None takes every layer that is worth it, and says why others are not.
+        names: Names, keys or glob patterns, or lists of them for groups; None takes every layer that is worth it, and
+            says why others are not.
 
     Raises:
-        PlanError: layer_not_found, layer_not_eligible or nothing_to_compress.
+        PlanError: layer_not_found, layer_not_eligible, group_invalid or nothing_to_compress.
     """
     asked = list(layers) if names is None else named_layers(layers, names)
     rungs = {layer.key: tuple(ladder(layer.shape)) if layer.eligible else () for layer in asked}

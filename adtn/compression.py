@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from adtn.encoding import encode
+from adtn.encoding import encode_layer
 from adtn.errors import ShapeError
 from adtn.fitting import FitOptions, fit
 from adtn.moments import input_moments
 from adtn.plan import Plan
+from adtn.sharing import joined
 from adtn.structure import AnyStructure
 
 
@@ -18,8 +19,8 @@ class EncodedLayer:
     """What became of one layer.
 
     Args:
-        key: Of the weight in the dense state_dict.
-        shape: Of the weight.
+        key: Of the weight in the dense state_dict; of a group that of `Layer.group`.
+        shape: Of the weight, or (entries,) of a group's joined weights.
         original: Entries of the dense weight.
         parameters: Numbers stored instead.
         relative_error: ||W - T|| / ||W|| after the fit.
@@ -36,7 +37,7 @@ class EncodedLayer:
 
 def compress(
     model: nn.Module,
-    plan: Plan | Mapping[str, AnyStructure],
+    plan: Plan | Mapping[str | tuple[str, ...], AnyStructure],
     options: FitOptions | None = None,
     on_step: Callable[[str, int, int, float], None] | None = None,
     inputs: Tensor | None = None,
@@ -45,13 +46,13 @@ def compress(
 
     Args:
         model: Changed in place. If a layer cannot be fitted, those before it stay encoded.
-        plan: A plan, or structures by the weight's key.
+        plan: A plan, or structures by the weight's key; by several keys for weights that one ADTN is to hold.
         options: Of the fits; layer i uses seed + i, so that equal layers start differently.
         on_step: Called after each step of a fit with the layer's key, the step, the number of steps and the squared
             relative error; it may raise to stop.
-        inputs: Samples (N, ...) that the model takes, unsorted. With them the error of each layer's outputs is
-            minimised, not that of its weight, and biases are shifted so that mean outputs stay: the better start for
-            fine-tuning.
+        inputs: Samples (N, ...) that the model takes, unsorted. With them biases are shifted so that mean outputs stay,
+            and the error of each layer's outputs is minimised, not that of its weight: the better start for
+            fine-tuning. Weights that share an ADTN are fitted as they are.
 
     Returns:
         One item a layer, in the plan's order.
@@ -61,25 +62,41 @@ def compress(
         TrainingDiverged: The error of a fit is no longer finite.
     """
     options = options or FitOptions()
-    structures = {e.layer.key: e.structure for e in plan.entries} if isinstance(plan, Plan) else plan
-    moments = {} if inputs is None else input_moments(model, inputs, structures)
+    structures = _structures(plan)
+    moments = {} if inputs is None else input_moments(model, inputs, {key for keys in structures for key in keys})
+    means = {key: found.mean for key, found in moments.items() if found.mean is not None}
     done: list[EncodedLayer] = []
-    for i, (key, structure) in enumerate(structures.items()):
-        weight = dict(model.named_parameters(remove_duplicate=False)).get(key)
-        if weight is None:
-            raise ShapeError(f"{key}: the model has no such parameter, or it is already encoded")
-        moment = moments.get(key)
+    for i, (keys, structure) in enumerate(structures.items()):
+        name = " + ".join(keys)
+        moment = moments.get(keys[0]) if len(keys) == 1 else None
         own = FitOptions(options.steps, options.learning_rate, options.seed + i)
         try:
-            adtn = fit(weight, structure, own, _named(key, on_step), moment.second if moment else None)
+            weight = joined([_weight(model, key) for key in keys])
+            adtn = fit(weight, structure, own, _named(name, on_step), moment.second if moment else None)
         except ShapeError as error:
-            raise ShapeError(f"{key}: {error}") from None
-        encode(model, key, adtn, moment.mean if moment else None)
+            raise ShapeError(f"{name}: {error}") from None
+        encode_layer(model, keys, adtn, means)
         assert adtn.relative_error is not None
         done.append(
-            EncodedLayer(key, tuple(weight.shape), weight.numel(), structure.parameters, adtn.relative_error, structure)
+            EncodedLayer(
+                name, tuple(weight.shape), weight.numel(), structure.parameters, adtn.relative_error, structure
+            )
         )
     return tuple(done)
+
+
+def _structures(plan: Plan | Mapping[str | tuple[str, ...], AnyStructure]) -> dict[tuple[str, ...], AnyStructure]:
+    """Structures by the keys of what each is to hold."""
+    if isinstance(plan, Plan):
+        return {tuple(weight.key for weight in entry.layer.weights): entry.structure for entry in plan.entries}
+    return {(keys,) if isinstance(keys, str) else keys: structure for keys, structure in plan.items()}
+
+
+def _weight(model: nn.Module, key: str) -> nn.Parameter:
+    weight = dict(model.named_parameters(remove_duplicate=False)).get(key)
+    if weight is None:
+        raise ShapeError("the model has no such parameter, or it is already encoded")
+    return weight
 
 
 def _named(

@@ -78,6 +78,24 @@ def _core_splits(rows: int, columns: int, count: int) -> tuple[Cores, ...]:
     return tuple(sorted(found, key=lambda cores: (_flaw(cores), cores.rows, cores.columns)))
 
 
+def enclosing_matrix(entries: int) -> tuple[int, int]:
+    """Rows and columns of a matrix that holds so many entries and has many splits into cores.
+
+    Of all with prime factors up to 7 and at most four times as many columns as rows, the one with the least padding,
+    and of those the one nearest to a square.
+
+    Args:
+        entries: At least 1.
+
+    Example:
+        >>> enclosing_matrix(58_080)
+        (240, 243)
+    """
+    root = math.isqrt(entries - 1) + 1
+    shapes = [(rows, _next_smooth(-(-entries // rows))) for rows in range((root + 1) // 2, root + 1) if _smooth(rows)]
+    return min(shapes, key=lambda shape: (math.prod(shape), -min(shape)))
+
+
 def factorisations(number: int, count: int) -> Iterator[tuple[int, ...]]:
     """All ways to write a number as an ordered product of `count` factors.
 
@@ -100,6 +118,20 @@ def factorisations(number: int, count: int) -> Iterator[tuple[int, ...]]:
 def possible_bonds(rows: int, columns: int) -> list[int]:
     """The bonds that `adtn.tt_matrix` can hand on to a core with so many rows and columns, in ascending order."""
     return sorted({row * column for row in _divisors(rows) for column in _divisors(columns)})
+
+
+def _next_smooth(number: int) -> int:
+    while not _smooth(number):
+        number += 1
+    return number
+
+
+def _smooth(number: int) -> bool:
+    """Whether no prime factor is larger than 7."""
+    for prime in (2, 3, 5, 7):
+        while number % prime == 0:
+            number //= prime
+    return number == 1
 
 
 def _nearly_equal(number: int, count: int) -> list[tuple[int, ...]]:

@@ -1,7 +1,8 @@
 """Put ADTNs in the place of a model's parameters, through torch.nn.utils.parametrize."""
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch.nn.utils import parametrize
 
 from adtn.errors import ShapeError
 from adtn.module import ADTN
+from adtn.sharing import Share, shares
 
 
 def encode(model: nn.Module, key: str, adtn: ADTN, input_mean: Tensor | None = None) -> None:
@@ -28,62 +30,176 @@ def encode(model: nn.Module, key: str, adtn: ADTN, input_mean: Tensor | None = N
     Raises:
         ShapeError: There is no such parameter, or it has another shape or dtype.
     """
-    module, name = _owner(model, key)
-    parameter = module._parameters.get(name)
-    if parameter is None:
-        encoded_before = parametrize.is_parametrized(module, name)
-        raise ShapeError(f"{key}: {'is already parametrized' if encoded_before else 'the model has no such parameter'}")
-    if parameter.shape != adtn.shape or parameter.dtype != adtn.dtype:
-        raise ShapeError(
-            f"{key}: expected an ADTN of shape {tuple(parameter.shape)} and {parameter.dtype}, "
-            f"got {tuple(adtn.shape)} and {adtn.dtype}"
-        )
-    adtn.in_place = False
-    adtn.to(parameter.device)
-    if input_mean is not None:
-        _shift_bias(module, parameter, adtn, input_mean)
-    for place, place_name in list(_places(model, parameter)):
-        # unsafe=True only skips checks that would decode the weight once more; they are made above.
-        parametrize.register_parametrization(place, place_name, adtn, unsafe=True)
-        if isinstance(place, nn.RNNBase):
-            _release_flat_weights(place, None, None)
-            place.register_forward_hook(_release_flat_weights)
-    adtn.gates.requires_grad_(parameter.requires_grad)
-    adtn.in_place = True
+    _put(model, {key: adtn}, adtn, {} if input_mean is None else {key: input_mean})
+
+
+def encode_together(
+    model: nn.Module, keys: Sequence[str], adtn: ADTN, input_means: Mapping[str, Tensor] | None = None
+) -> None:
+    """Put one ADTN in the place of several parameters: it holds them flattened and joined in the order of the keys.
+
+    As `encode`, but that the entries of the state_dict are `....parametrizations.weight.0.adtn.gates`, the same tensor
+    under each key.
+
+    Args:
+        model: Changed in place.
+        keys: Of the parameters, at least one.
+        adtn: Of shape (entries,), as many as the parameters have together, and of their dtype.
+        input_means: E[x] by key, for any of the layers.
+
+    Raises:
+        ShapeError: There is no such parameter, one is named twice or has another dtype, or the ADTN has another shape.
+    """
+    parameters = [_parameter(model, key) for key in keys]
+    entries = sum(parameter.numel() for parameter in parameters)
+    if tuple(adtn.shape) != (entries,):
+        raise ShapeError(f"{', '.join(keys)}: expected an ADTN of shape {(entries,)}, got {tuple(adtn.shape)}")
+    if len({id(parameter) for parameter in parameters}) < len(parameters):
+        raise ShapeError(f"{', '.join(keys)}: expected each parameter once")
+    placed = shares(adtn, [parameter.shape for parameter in parameters])
+    _put(model, dict(zip(keys, placed, strict=True)), adtn, input_means or {})
+
+
+def encode_layer(
+    model: nn.Module, keys: Sequence[str], adtn: ADTN, input_means: Mapping[str, Tensor] | None = None
+) -> None:
+    """Put an ADTN in the place of a layer's weight (`encode`), or of the weights of a group (`encode_together`).
+
+    Args:
+        model: Changed in place.
+        keys: Of the parameters: one, or those of the group in order.
+        adtn: Fitted to what `adtn.sharing.joined` makes of them.
+        input_means: E[x] by key, for any of the layers.
+
+    Raises:
+        ShapeError: See there.
+    """
+    if len(keys) > 1:
+        encode_together(model, keys, adtn, input_means)
+    else:
+        encode(model, keys[0], adtn, (input_means or {}).get(keys[0]))
+
+
+def encode_again(model: nn.Module, alias: str, key: str) -> None:
+    """Let a parameter share what stands in the place of another one, already encoded.
+
+    Args:
+        model: Changed in place.
+        alias: Key of the parameter.
+        key: Of the encoded weight.
+
+    Raises:
+        ShapeError: There is no such parameter, or it has another shape or dtype.
+    """
+    (place,) = (place for place in encoded_places(model) if place.key == key)
+    _put(model, {alias: place.module}, place.adtn, {})
+
+
+class Place(NamedTuple):
+    """Where a model has an encoded weight.
+
+    Args:
+        key: Of the weight in the dense state_dict.
+        module: What decodes to it: an ADTN, or its share of one.
+    """
+
+    key: str
+    module: ADTN | Share
+
+    @property
+    def adtn(self) -> ADTN:
+        """The ADTN that holds the weight, alone or with others."""
+        return self.module.adtn if isinstance(self.module, Share) else self.module
+
+    @property
+    def gates_key(self) -> str:
+        """The state_dict key of the gates."""
+        prefix, _, name = self.key.rpartition(".")
+        inner = "adtn.gates" if isinstance(self.module, Share) else "gates"
+        return f"{prefix}.parametrizations.{name}.0.{inner}".removeprefix(".")
+
+    @property
+    def scales_key(self) -> str:
+        """The state_dict key of the scales, which are there if the gates are quantised."""
+        return self.gates_key.removesuffix("gates") + "scales"
 
 
 def encoded(model: nn.Module) -> dict[str, ADTN]:
-    """The encoded weights of a model: key of the weight to its ADTN, each once, under its first key.
+    """The ADTNs of a model, each once, by the first key of a weight that it holds.
 
     Args:
         model: Any module.
     """
     found: dict[str, ADTN] = {}
-    for key, adtn in encoded_places(model):
-        if all(adtn is not other for other in found.values()):
-            found[key] = adtn
+    for place in encoded_places(model):
+        if all(place.adtn is not other for other in found.values()):
+            found[place.key] = place.adtn
     return found
 
 
-def encoded_places(model: nn.Module) -> Iterator[tuple[str, ADTN]]:
+def encoded_places(model: nn.Module) -> Iterator[Place]:
     """Every key under which the model has an encoded weight, ties and shared modules included."""
     for prefix, module in model.named_modules(remove_duplicate=False):
         if not parametrize.is_parametrized(module):
             continue
         for name, chain in module.parametrizations.items():
-            if isinstance(chain[0], ADTN):
-                yield (f"{prefix}.{name}" if prefix else name), chain[0]
+            if isinstance(chain[0], (ADTN, Share)):
+                yield Place(f"{prefix}.{name}" if prefix else name, chain[0])
 
 
-def gates_key(key: str) -> str:
-    """The state_dict key of the gates of the encoded weight `key`."""
-    prefix, _, name = key.rpartition(".")
-    return f"{prefix}.parametrizations.{name}.0.gates" if prefix else f"parametrizations.{name}.0.gates"
+def decoded(model: nn.Module) -> dict[str, Tensor]:
+    """Every encoded weight of a model, decoded now, by each of its keys; tied ones are the same tensor.
+
+    Args:
+        model: Any module.
+    """
+    held: dict[ADTN, Tensor] = {}
+    weights: dict[ADTN | Share, Tensor] = {}
+    found = {}
+    for place in encoded_places(model):
+        if place.adtn not in held:
+            held[place.adtn] = place.adtn.decode()
+        if place.module not in weights:
+            whole = held[place.adtn]
+            weights[place.module] = place.module.of(whole) if isinstance(place.module, Share) else whole
+        found[place.key] = weights[place.module]
+    return found
 
 
-def scales_key(key: str) -> str:
-    """The state_dict key of the scales of the encoded weight `key`, which is there if its gates are quantised."""
-    return gates_key(key).removesuffix("gates") + "scales"
+def _put(model: nn.Module, modules: Mapping[str, ADTN | Share], adtn: ADTN, input_means: Mapping[str, Tensor]) -> None:
+    """Put what decodes to them in the place of parameters, after all of them have been checked."""
+    parameters = {key: _parameter(model, key) for key in modules}
+    for key, module in modules.items():
+        parameter = parameters[key]
+        if parameter.shape != module.shape or parameter.dtype != module.dtype:
+            raise ShapeError(
+                f"{key}: expected an ADTN of shape {tuple(parameter.shape)} and {parameter.dtype}, "
+                f"got {tuple(module.shape)} and {module.dtype}"
+            )
+    adtn.in_place = False
+    adtn.to(next(iter(parameters.values())).device)
+    for key, module in modules.items():
+        if key in input_means:
+            _shift_bias(_owner(model, key)[0], parameters[key], module, input_means[key])
+        for place, name in list(_places(model, parameters[key])):
+            # unsafe=True only skips checks that would decode the weight once more; they are made above.
+            parametrize.register_parametrization(place, name, module, unsafe=True)
+            if isinstance(place, nn.RNNBase):
+                _release_flat_weights(place, None, None)
+                place.register_forward_hook(_release_flat_weights)
+    adtn.kept.clear()  # what the biases were shifted by
+    adtn.gates.requires_grad_(any(parameter.requires_grad for parameter in parameters.values()))
+    adtn.in_place = True
+
+
+def _parameter(model: nn.Module, key: str) -> nn.Parameter:
+    """The parameter that is to be encoded."""
+    module, name = _owner(model, key)
+    parameter = module._parameters.get(name)
+    if parameter is None:
+        encoded_before = parametrize.is_parametrized(module, name)
+        raise ShapeError(f"{key}: {'is already parametrized' if encoded_before else 'the model has no such parameter'}")
+    return parameter
 
 
 def _owner(model: nn.Module, key: str) -> tuple[nn.Module, str]:
@@ -104,11 +220,11 @@ def _places(model: nn.Module, parameter: nn.Parameter) -> Iterator[tuple[nn.Modu
 
 
 @torch.no_grad()
-def _shift_bias(module: nn.Module, weight: nn.Parameter, adtn: ADTN, input_mean: Tensor) -> None:
+def _shift_bias(owner: nn.Module, weight: nn.Parameter, module: ADTN | Share, input_mean: Tensor) -> None:
     """Let the bias take up what the weight's error does to the mean outputs."""
-    bias = module._parameters["bias"]
+    bias = owner._parameters["bias"]
     assert bias is not None
-    error = (weight - adtn.decode()).flatten(1)  # (out, row)
+    error = (weight - module()).flatten(1)  # (out, row)
     bias.add_((error.float() @ input_mean).to(bias.dtype))
 
 

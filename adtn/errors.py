@@ -14,7 +14,9 @@ Every message says what was expected, what came instead, and where.
 
 from typing import Literal
 
-PlanErrorCode = Literal["layer_not_found", "layer_not_eligible", "target_unreachable", "nothing_to_compress"]
+PlanErrorCode = Literal[
+    "layer_not_found", "layer_not_eligible", "group_invalid", "target_unreachable", "nothing_to_compress"
+]
 
 
 class AdtnError(Exception):

@@ -3,7 +3,9 @@
 The README of this package specifies the format.
 """
 
+import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,10 +16,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from adtn.contraction import contract
-from adtn.encoding import encode, encoded_places, gates_key, scales_key
+from adtn.encoding import Place, encode, encode_again, encode_together, encoded_places
 from adtn.errors import FormatError
-from adtn.header import FORMAT_VERSION, METADATA_KEY, Encoded, Header, parse_header
+from adtn.header import FORMAT_VERSION, METADATA_KEY, Encoded, Header, Part, parse_header
 from adtn.module import ADTN
+from adtn.sharing import Share
 from adtn.storing import restored, scales_of, stored
 from adtn.ties import gather_ties
 
@@ -66,8 +69,9 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
     """
     header, tensors = _read(path)
     gates = {key: tensors.pop(key + _GATES) for key in header.encoded}
+    weights = header.weights()
     for alias, key in header.aliases.items():
-        if key not in header.encoded:
+        if key not in weights:
             tensors[alias] = tensors[key]
     _check_fit(model, header, tensors, str(path))
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -77,13 +81,17 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
             adtn.gates.copy_(gates[key])
         if item.bits is not None:
             adtn.quantise(item.bits, scales_of(item))
-        for place in (key, *(alias for alias, named in header.aliases.items() if named == key)):
-            if not _is_encoded(model, place):
-                encode(model, place, adtn)
-    for key, adtn in encoded_places(model):
-        tensors[gates_key(key)] = adtn.gates.detach()
-        if adtn.scales is not None:
-            tensors[scales_key(key)] = adtn.scales
+        if item.parts:
+            encode_together(model, [part.key for part in item.parts], adtn)
+        else:
+            encode(model, key, adtn)
+    for alias, key in header.aliases.items():
+        if key in weights and not _is_encoded(model, alias):
+            encode_again(model, alias, key)
+    for place in encoded_places(model):
+        tensors[place.gates_key] = place.adtn.gates.detach()
+        if place.adtn.scales is not None:
+            tensors[place.scales_key] = place.adtn.scales
     model.load_state_dict(tensors)
     return model
 
@@ -106,9 +114,11 @@ def decode(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     header, tensors = _read(path)
     for key, item in header.encoded.items():
         flat = contract(tensors.pop(key + _GATES), item.structure)
-        entries = torch.Size(item.shape).numel()
-        # The copy lets go of the padding, which would otherwise live as long as the weight.
-        tensors[key] = flat[:entries].clone().view(item.shape).to(item.dtype)
+        parts = item.weights(key)
+        entries = [math.prod(part.shape) for part in parts]
+        for part, weight in zip(parts, torch.split(flat[: sum(entries)], entries), strict=True):
+            # The copy lets go of the padding, which would otherwise live as long as the weight.
+            tensors[part.key] = weight.clone().view(part.shape).to(item.dtype)
     tensors.update({alias: tensors[key] for alias, key in header.aliases.items()})
     return tensors
 
@@ -116,21 +126,20 @@ def decode(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 def _contents(model: nn.Module) -> tuple[dict[str, Tensor], Header]:
     """The tensors to write, contiguous and on the CPU, and the header."""
     state = model.state_dict()
-    first: dict[ADTN, str] = {}
     encoded: dict[str, Encoded] = {}
-    aliases: dict[str, str] = {}
     tensors: dict[str, Tensor] = {}
-    for key, adtn in encoded_places(model):
-        state.pop(gates_key(key))
-        state.pop(scales_key(key), None)
-        if adtn in first:
-            aliases[key] = first[adtn]
-            continue
-        first[adtn] = key
+    weights, aliases = _weights(model)
+    for place in encoded_places(model):
+        state.pop(place.gates_key)
+        state.pop(place.scales_key, None)
+    for adtn, places in weights.items():
+        key = places[0].key
         try:
-            encoded[key], tensors[key + _GATES] = stored(adtn)
+            item, tensors[key + _GATES] = stored(adtn)
         except FormatError as error:
             raise FormatError(f"{key}: {error}") from None
+        parts = [Part(place.key, tuple(place.module.shape)) for place in places if isinstance(place.module, Share)]
+        encoded[key] = replace(item, parts=tuple(parts))
     for key, value in state.items():
         if not isinstance(value, Tensor):
             raise FormatError(f"{key}: expected a tensor in the state_dict, got {type(value).__name__}")
@@ -140,6 +149,22 @@ def _contents(model: nn.Module) -> tuple[dict[str, Tensor], Header]:
     # Copied, because safetensors refuses tensors that share memory in other ways than as a whole.
     tensors.update({key: tensor.detach().cpu().clone().contiguous() for key, tensor in dense.items()})
     return tensors, Header(encoded, aliases | dense_aliases)
+
+
+def _weights(model: nn.Module) -> tuple[dict[ADTN, list[Place]], dict[str, str]]:
+    """The weights that each ADTN holds, in the order in which it does; and the further keys of tied ones."""
+    first: dict[nn.Module, Place] = {}
+    aliases: dict[str, str] = {}
+    held: dict[ADTN, list[Place]] = {}
+    for place in encoded_places(model):
+        if place.module in first:
+            aliases[place.key] = first[place.module].key
+            continue
+        first[place.module] = place
+        held.setdefault(place.adtn, []).append(place)
+    for places in held.values():
+        places.sort(key=lambda place: place.module.start if isinstance(place.module, Share) else 0)
+    return held, aliases
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[Header, dict[str, Tensor]]:
@@ -158,12 +183,14 @@ def _read(path: str | os.PathLike[str]) -> tuple[Header, dict[str, Tensor]]:
             tensors[key + _GATES] = restored(gates, item)
         except FormatError as error:
             raise FormatError(f"{path}: {key + _GATES}: {error}") from None
+    weights = header.weights()
+    for key in weights:
         if key in tensors:
             raise FormatError(f"{path}: {key}: expected gates only, got the dense tensor too")
     for alias, key in header.aliases.items():
-        if key not in tensors and key not in header.encoded:
+        if key not in tensors and key not in weights:
             raise FormatError(f"{path}: alias {alias!r}: expected the tensor {key!r}, which is missing")
-        if alias in tensors or alias in header.encoded:
+        if alias in tensors or alias in weights:
             raise FormatError(f"{path}: alias {alias!r}: expected no tensor of that name, got one")
     return header, tensors
 
@@ -171,9 +198,9 @@ def _read(path: str | os.PathLike[str]) -> tuple[Header, dict[str, Tensor]]:
 def _check_fit(model: nn.Module, header: Header, dense: dict[str, Tensor], where: str) -> None:
     """Compare every key and shape of a file with the model, before anything is changed."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    encoded = {key: header.encoded[key] for key in header.encoded}
-    encoded.update({a: encoded[key] for a, key in header.aliases.items() if key in header.encoded})
-    given = {key: tuple(item.shape) for key, item in encoded.items()}
+    encoded = header.weights()
+    encoded.update({alias: encoded[key] for alias, key in header.aliases.items() if key in encoded})
+    given = dict(encoded)
     given.update({key: tuple(tensor.shape) for key, tensor in dense.items()})
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items() if isinstance(value, Tensor)}
     missing, unexpected = sorted(expected.keys() - given.keys()), sorted(given.keys() - expected.keys())

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from adtn.arrangements import brick_wall
-from adtn.cores import core_splits
+from adtn.cores import core_splits, enclosing_matrix
 from adtn.growth import StructureChoice, larger, smallest
 from adtn.sites import interleaved
 from adtn.structure import AnyStructure, Structure, Sum
@@ -31,7 +31,8 @@ def ladder(shape: Sequence[int]) -> list[AnyStructure]:
     """Structures for a weight, each with more numbers than the one before, and all with fewer than the weight.
 
     TT-matrices with few cores come first, and for more numbers sums of them, in which each splits the rows and columns
-    in another way: nothing is padded, and every core mixes rows with columns. After fine-tuning they keep the most
+    in another way: nothing is padded, and every core mixes rows with columns (the weights of a group, which have no
+    rows in common, are cut into some). After fine-tuning they keep the most
     accuracy a number. Brick-walls, on sites of the weight's own shape and on binary ones, fill the gaps.
 
     Args:
@@ -69,8 +70,7 @@ def _by_preference(shape: tuple[int, ...]) -> Iterator[AnyStructure]:
 
 def _exact(shape: tuple[int, ...]) -> Iterator[AnyStructure]:
     """Networks on sites of the weight's own shape."""
-    if len(shape) > 1:
-        yield from _tt_matrices(shape[0], math.prod(shape[1:]))
+    yield from _tt_matrices(*((shape[0], math.prod(shape[1:])) if len(shape) > 1 else enclosing_matrix(shape[0])))
     for sites in (interleaved(shape, largest) for largest in SITE_DIMENSIONS):
         yield from (wall for depth in EXACT_DEPTHS if _trains(wall := brick_wall(sites, depth)))
 

@@ -7,6 +7,8 @@ from typing import Any
 
 MIN_ENTRIES = 64
 """A tensor with fewer entries is not worth an ADTN: the smallest sensible structure has nearly as many numbers."""
+GROUP = "group"
+"""Kind of several layers that share an ADTN."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Layer:
         shape: Of the tensor.
         eligible: Whether it can be encoded.
         reason: Why not.
+        parts: Of a group, the layers that one ADTN is to hold: see `Layer.group`. Else none.
     """
 
     name: str
@@ -28,6 +31,22 @@ class Layer:
     shape: tuple[int, ...]
     eligible: bool = True
     reason: str | None = None
+    parts: tuple["Layer", ...] = ()
+
+    @classmethod
+    def group(cls, parts: Sequence["Layer"]) -> "Layer":
+        """Several layers as one: their weights, flattened and joined, are held by one ADTN.
+
+        Args:
+            parts: At least two.
+        """
+        names, keys = (" + ".join(words) for words in zip(*((part.name, part.key) for part in parts), strict=True))
+        return cls(names, keys, GROUP, (sum(part.entries for part in parts),), parts=tuple(parts))
+
+    @property
+    def weights(self) -> tuple["Layer", ...]:
+        """The layers of a group, or the layer itself: each has a weight of its own in the model."""
+        return self.parts or (self,)
 
     @property
     def entries(self) -> int:
@@ -36,7 +55,7 @@ class Layer:
 
     def to_json(self) -> dict[str, Any]:
         """The layer as JSON-compatible data."""
-        return {
+        data = {
             "name": self.name,
             "key": self.key,
             "kind": self.kind,
@@ -44,11 +63,15 @@ class Layer:
             "eligible": self.eligible,
             "reason": self.reason,
         }
+        return data | {"parts": [part.to_json() for part in self.parts]} if self.parts else data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Layer":
         """The layer that `to_json` wrote."""
-        return cls(data["name"], data["key"], data["kind"], tuple(data["shape"]), data["eligible"], data["reason"])
+        parts = tuple(cls.from_json(part) for part in data.get("parts", ()))
+        return cls(
+            data["name"], data["key"], data["kind"], tuple(data["shape"]), data["eligible"], data["reason"], parts
+        )
 
 
 def ineligible_reason(shape: Sequence[int], floating: bool) -> str | None:

@@ -149,13 +149,21 @@ class ADTN(nn.Module):
             ShapeError: The weight has another shape; or the ADTN is already in place, so that this is an assignment,
                 which an encoded weight cannot take.
         """
+        self.check_assignment(weight, self.shape)
+        return ()
+
+    def check_assignment(self, weight: Tensor, shape: torch.Size) -> None:
+        """Refuse a weight of another shape, and any once the ADTN is in place.
+
+        Raises:
+            ShapeError: See `right_inverse`.
+        """
         if self.in_place:
             raise ShapeError(
                 "an encoded weight cannot be assigned to: change its gates, or fit the new weight and encode again"
             )
-        if weight.shape != self.shape:
-            raise ShapeError(f"expected a weight of shape {tuple(self.shape)}, got {tuple(weight.shape)}")
-        return ()
+        if weight.shape != shape:
+            raise ShapeError(f"expected a weight of shape {tuple(shape)}, got {tuple(weight.shape)}")
 
     def extra_repr(self) -> str:
         """Shape, structure, count and bits, for `print(model)`."""

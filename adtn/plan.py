@@ -11,7 +11,7 @@ from typing import Any
 from adtn.errors import PlanError
 from adtn.growth import StructureChoice, default, larger, predicted_parameters, smallest
 from adtn.layer import MIN_ENTRIES, Layer
-from adtn.selection import named_layers
+from adtn.selection import Names, named_layers
 from adtn.structure import AnyStructure, structure_from_json
 
 __all__ = [
@@ -135,7 +135,7 @@ class Plan:
 
 def make_plan(
     layers: Sequence[Layer],
-    names: Sequence[str] | None = None,
+    names: Names | None = None,
     choice: StructureChoice | None = None,
     target: Target | None = None,
 ) -> Plan:
@@ -147,7 +147,7 @@ def make_plan(
 
     Args:
         layers: All layers of the model.
-        names: Names, keys or glob patterns; None takes every layer that is worth it.
+        names: Names, keys or glob patterns, or lists of them for groups; None takes every layer that is worth it.
         choice: What the user fixes of the structures.
         target: Size of the encoded layers together.
 
@@ -155,8 +155,8 @@ def make_plan(
         The plan. A layer asked for that would not get smaller stays dense and stands in `skipped`.
 
     Raises:
-        PlanError: layer_not_found, layer_not_eligible, target_unreachable (with the smallest reachable size) or
-            nothing_to_compress.
+        PlanError: layer_not_found, layer_not_eligible, group_invalid, target_unreachable (with the smallest reachable
+            size) or nothing_to_compress.
         StructureError: A value of `choice` is out of range.
     """
     wish = choice or StructureChoice()
@@ -184,7 +184,7 @@ def _shrinks(layer: Layer, choice: StructureChoice) -> bool:
     return choice.structure(layer.shape).parameters < layer.entries
 
 
-def nothing_to_compress(names: Sequence[str] | None, asked: Sequence[Layer]) -> str:
+def nothing_to_compress(names: Names | None, asked: Sequence[Layer]) -> str:
     """What to say where no layer would get smaller.
 
     Args:

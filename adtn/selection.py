@@ -1,7 +1,8 @@
-"""Which layers a user means: exact names, glob patterns, or every layer that is worth it."""
+"""Which layers a user means: exact names and glob patterns, and groups of them."""
 
 import difflib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Sequence, Set
 from fnmatch import fnmatchcase
 
 from adtn.errors import PlanError
@@ -10,17 +11,33 @@ from adtn.layer import Layer
 GLOB_CHARACTERS = frozenset("*?[")
 
 
-def named_layers(layers: Sequence[Layer], names: Sequence[str]) -> list[Layer]:
+Names = Sequence[str | Sequence[str]]
+"""What a user names: each item a layer's name or key, a glob over these, or a list of such for one group."""
+
+
+def named_layers(layers: Sequence[Layer], names: Names) -> list[Layer]:
     """The layers that `names` mean, in the order of `layers`, each once, ineligible ones of a pattern left out.
 
     Args:
         layers: All layers of the model.
-        names: Each a layer's name or key, or a case-sensitive glob over these.
+        names: Each a layer's name or key, or a case-sensitive glob over these. An item that is a list of them is a
+            group: all that it means becomes one layer (see `Layer.group`), at the place of the first, and no other
+            item's pattern means it.
 
     Raises:
         PlanError: layer_not_found when an item matches nothing, layer_not_eligible when all that an item matches
-            cannot be encoded.
+            cannot be encoded, group_invalid when a group has fewer than two layers or shares one with another group.
     """
+    groups = [_in_order(layers, _keys(layers, item)) for item in names if not isinstance(item, str)]
+    _check_groups(groups)
+    grouped = {layer.key for group in groups for layer in group}
+    chosen = _keys(layers, [item for item in names if isinstance(item, str)]) - grouped
+    first = {group[0].key: Layer.group(group) for group in groups}
+    return [first.get(layer.key, layer) for layer in layers if layer.key in chosen or layer.key in first]
+
+
+def _keys(layers: Sequence[Layer], names: Sequence[str]) -> set[str]:
+    """The keys of all that is meant."""
     chosen: set[str] = set()
     for name in names:
         matches = [layer for layer in layers if _matches(name, layer)]
@@ -31,7 +48,24 @@ def named_layers(layers: Sequence[Layer], names: Sequence[str]) -> list[Layer]:
             reasons = "; ".join(f"{layer.name!r}: {layer.reason}" for layer in matches)
             raise PlanError("layer_not_eligible", f"layers: {name!r} matches only what cannot be encoded ({reasons})")
         chosen.update(eligible)
-    return [layer for layer in layers if layer.key in chosen]
+    return chosen
+
+
+def _in_order(layers: Sequence[Layer], keys: Set[str]) -> list[Layer]:
+    return [layer for layer in layers if layer.key in keys]
+
+
+def _check_groups(groups: Sequence[Sequence[Layer]]) -> None:
+    """Refuse a group of one, and a layer in two groups."""
+    for group in groups:
+        if len(group) < 2:
+            raise PlanError(
+                "group_invalid", f"layers: expected at least two layers in a group, got {group[0].name!r} alone"
+            )
+    names = Counter(layer.name for group in groups for layer in group)
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise PlanError("group_invalid", f"layers: expected {twice[0]!r} in one group, got it in {names[twice[0]]}")
 
 
 def _matches(pattern: str, layer: Layer) -> bool:

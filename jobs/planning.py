@@ -11,6 +11,7 @@ from adtn.candidates import Candidates, candidates
 from adtn.curve import Curve
 from adtn.errors import PlanError, StructureError
 from adtn.plan import Layer, Plan, StructureChoice, Target, make_plan
+from adtn.selection import Names
 from jobs.problems import Fault, ProblemError
 from jobs.schemas.settings import CompressionSettings, StructureSettings, TargetSettings
 
@@ -26,6 +27,7 @@ QUICK_STEPS = 50
 POINTERS = {
     "layer_not_found": "/compression/layers",
     "layer_not_eligible": "/compression/layers",
+    "group_invalid": "/compression/layers",
     "nothing_to_compress": "/compression",
     "target_unreachable": "/compression/target",
 }
@@ -40,7 +42,7 @@ def plan_of(settings: CompressionSettings, layers: Sequence[Layer], curves: Mapp
         curves: What is measured of the layers, by key; without, numbers are shared evenly.
 
     Raises:
-        ProblemError: layer_not_found, layer_not_eligible, target_unreachable, nothing_to_compress, or
+        ProblemError: layer_not_found, layer_not_eligible, group_invalid, target_unreachable, nothing_to_compress, or
             validation_failed for a structure that cannot be built.
     """
     if is_searched(settings):
@@ -96,7 +98,7 @@ def candidates_of(settings: CompressionSettings, layers: Sequence[Layer]) -> Can
     """The layers that may be encoded where structures are left to the planner.
 
     Raises:
-        ProblemError: layer_not_found, layer_not_eligible or nothing_to_compress.
+        ProblemError: layer_not_found, layer_not_eligible, group_invalid or nothing_to_compress.
     """
     with _told_where():
         return candidates(layers, _names(settings))
@@ -127,7 +129,7 @@ def _plan(
         return make_plan(layers, _names(settings), _choice(settings.structure), target)
 
 
-def _names(settings: CompressionSettings) -> list[str] | None:
+def _names(settings: CompressionSettings) -> Names | None:
     return None if settings.layers == "auto" else settings.layers
 
 

@@ -44,6 +44,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "checkpoint_mismatch": (422, "The checkpoint does not fit the architecture"),
     "layer_not_found": (422, "A layer name matches nothing"),
     "layer_not_eligible": (422, "A layer cannot be encoded"),
+    "group_invalid": (422, "Layers cannot share a network as asked for"),
     "target_unreachable": (422, "The target cannot be met"),
     "accuracy_not_kept": (422, "No model that was tried keeps the accuracy"),
     "nothing_to_compress": (422, "No layer would get smaller"),

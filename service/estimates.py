@@ -49,7 +49,7 @@ def estimate(
     plan = plans[-1]
     widths = {layer["key"]: BYTES_OF_DTYPE.get(layer["dtype"], DEFAULT_BYTES) for layer in checkpoint.layers or []}
     gate_bits = settings.compression.gate_bits
-    layers = [_layer(entry, widths[entry.layer.key], gate_bits) for entry in plan.entries]
+    layers = [_layer(entry, widths[entry.layer.weights[0].key], gate_bits) for entry in plan.entries]
     once = _fit_seconds(settings, plan) + _tune_seconds(settings, plan, checkpoint, dataset)
     search = _search(settings, plans, checkpoint, once) if is_searched(settings.compression) else None
     trials = min(search.trials * search.seconds_a_trial, search.max_seconds) if search else 0

@@ -22,12 +22,20 @@ class Accuracy(_Open):
     )
 
 
+class ReportedPart(_Open):
+    """One of the weights of a group."""
+
+    name: str
+    shape: list[int]
+
+
 class ReportedLayer(_Open):
-    """A weight that was encoded."""
+    """A weight that was encoded, or a group of weights that are one network."""
 
     name: str
     kind: str
     shape: list[int]
+    parts: list[ReportedPart] = Field(default=[], description="Of a group: the weights, in the order they are joined.")
     original: int
     compressed: int
     relative_error: float | None = Field(

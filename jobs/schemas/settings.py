@@ -30,7 +30,15 @@ def _kind_of_structure(value: Any) -> str:
     return "auto" if isinstance(value, str) else "structure"
 
 
-# Told apart by hand, so that a fault within a structure is not reported as a fault of "auto" too.
+def _kind_of_layers(value: Any) -> str:
+    return "group" if isinstance(value, list) else "layer"
+
+
+# Told apart by hand, so that a fault within one kind is not reported as a fault of the other too.
+LayerOrGroup = Annotated[
+    Annotated[LayerName, Tag("layer")] | Annotated[list[LayerName], Field(min_length=1, max_length=1000), Tag("group")],
+    Discriminator(_kind_of_layers),
+]
 StructureOrAuto = Annotated[
     Annotated[StructureSettings, Tag("structure")] | Annotated[Auto, Tag("auto")], Discriminator(_kind_of_structure)
 ]
@@ -61,10 +69,10 @@ class TargetSettings(Request):
 class CompressionSettings(Request):
     """Which layers are encoded, and how."""
 
-    layers: Annotated[list[LayerName], Field(min_length=1, max_length=1000)] | Auto = Field(
+    layers: Annotated[list[LayerOrGroup], Field(min_length=1, max_length=1000)] | Auto = Field(
         default="auto",
-        description='Names, keys or glob patterns; with "auto" and a target, a layer may stay dense, and then counts '
-        "towards the target.",
+        description="Names, keys or glob patterns; a list of them within the list is a group whose weights, joined, "
+        'are one network. With "auto" and a target, a layer may stay dense, and then counts towards the target.',
     )
     structure: StructureOrAuto = Field(
         default="auto",

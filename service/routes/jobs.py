@@ -36,6 +36,7 @@ REFUSALS = (
     "unknown_dataset",
     "layer_not_found",
     "layer_not_eligible",
+    "group_invalid",
     "target_unreachable",
     "nothing_to_compress",
     "unsupported_media_type",

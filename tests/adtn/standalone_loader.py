@@ -1,4 +1,4 @@
-"""A loader of version 2 files that follows the README of the library: torch and safetensors, nothing of adtn."""
+"""A loader of the gates in a file that follows the README of the library: torch and safetensors, nothing of adtn."""
 
 import json
 from pathlib import Path

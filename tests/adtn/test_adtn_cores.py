@@ -3,7 +3,7 @@ from itertools import product
 
 import pytest
 
-from adtn.cores import Cores, core_splits, factorisations, possible_bonds
+from adtn.cores import Cores, core_splits, enclosing_matrix, factorisations, possible_bonds
 
 MATRICES = [(16, 150), (84, 120), (4096, 4096), (997, 64), (1, 12), (10, 7)]
 
@@ -59,3 +59,16 @@ def test_bonds_are_the_nearest_that_the_cores_can_make_use_of(wanted: float, num
     structure = Cores((4, 4, 4), (4, 4, 4)).with_bonds(wanted)
     assert structure.parameters == numbers
     assert structure.size == 64 * 64
+
+
+@pytest.mark.parametrize("entries", [1, 7, 64, 58_081, 4096 * 4608])
+def test_an_enclosing_matrix_pads_little_and_has_small_prime_factors(entries: int) -> None:
+    rows, columns = enclosing_matrix(entries)
+    assert entries <= rows * columns <= max(8, 1.05 * entries)
+    assert rows <= columns <= 4 * rows
+    for prime in (2, 3, 5, 7):
+        while rows % prime == 0:
+            rows //= prime
+        while columns % prime == 0:
+            columns //= prime
+    assert (rows, columns) == (1, 1)

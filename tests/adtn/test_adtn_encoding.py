@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import adtn
 from adtn.arrangements import brick_wall
-from adtn.encoding import encode, encoded, encoded_places, gates_key
+from adtn.encoding import encode, encoded, encoded_places
 from adtn.errors import ShapeError
 from adtn.module import ADTN
 from adtn.sites import sites_for
@@ -117,10 +117,11 @@ def test_state_dict_has_gates_and_no_dense_original() -> None:
     model = nn.Sequential(nn.Linear(12, 8))
     encode(model, "0.weight", random_adtn((8, 12)))
     assert list(model.state_dict()) == ["0.bias", "0.parametrizations.weight.0.gates"]
-    assert gates_key("0.weight") == "0.parametrizations.weight.0.gates"
+    assert [place.gates_key for place in encoded_places(model)] == ["0.parametrizations.weight.0.gates"]
     bare = Tokens()
     encode(bare, "tokens", random_adtn((16, 8)))
-    assert list(bare.state_dict()) == [gates_key("tokens")]
+    assert list(bare.state_dict()) == ["parametrizations.tokens.0.gates"]
+    assert [place.gates_key for place in encoded_places(bare)] == list(bare.state_dict())
 
 
 def test_a_tied_weight_has_one_adtn_in_every_place() -> None:
@@ -128,7 +129,7 @@ def test_a_tied_weight_has_one_adtn_in_every_place() -> None:
     encode(model, "head.weight", random_adtn((20, 8)))
     assert [tuple(p.shape) for p in model.parameters()] == [(brick_wall(8).parameters,)]
     assert list(encoded(model)) == ["embedding.weight"]
-    assert [key for key, _ in encoded_places(model)] == ["embedding.weight", "head.weight"]
+    assert [place.key for place in encoded_places(model)] == ["embedding.weight", "head.weight"]
     with adtn.decoded_once(model):
         assert model.head.weight is model.embedding.weight
 
@@ -137,7 +138,7 @@ def test_a_module_used_twice_is_found_under_both_names() -> None:
     shared = nn.Linear(8, 8)
     model = nn.ModuleDict({"a": shared, "b": shared})
     encode(model, "b.weight", random_adtn((8, 8)))
-    assert [key for key, _ in encoded_places(model)] == ["a.weight", "b.weight"]
+    assert [place.key for place in encoded_places(model)] == ["a.weight", "b.weight"]
     assert list(encoded(model)) == ["a.weight"]
 
 

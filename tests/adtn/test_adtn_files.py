@@ -249,7 +249,7 @@ def test_a_plain_checkpoint_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 3}, "expected format version 2 or older, got 3; a newer adtn"),
+        ({"version": 4}, "expected format version 3 or older, got 4; a newer adtn"),
         ({"version": "1"}, "expected a format version, got '1'"),
         ({"version": True}, "expected a format version"),
         ({"version": 0}, "expected a format version"),

@@ -123,6 +123,9 @@ def test_a_form_needs_a_checkpoint_and_nothing_unknown(server: Server, api: http
         ({"dataset": "digits"}, "validation_failed", "/dataset", "only with an architecture"),
         ({"compression": {"layers": ["fc9"]}}, "layer_not_found", "/compression/layers", "'fc9' matches no layer"),
         ({"compression": {"layers": ["tiny"]}}, "layer_not_eligible", "/compression/layers", "fewer than 64"),
+        ({"compression": {"layers": [["fc1"]]}}, "group_invalid", "/compression/layers", "at least two layers"),
+        ({"compression": {"layers": [["fc1", ""]]}}, "validation_failed", "/compression/layers/0/1", "at least 1"),
+        ({"compression": {"layers": [3]}}, "validation_failed", "/compression/layers/0", "string"),
         (
             {"compression": {"layers": ["fc1"], "target": {"parameters": 3}}},
             "target_unreachable",

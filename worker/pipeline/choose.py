@@ -50,7 +50,7 @@ def choose(attempt: Attempt, teacher: nn.Module | None) -> Chosen:
     settings, inputs = attempt.job.settings, attempt.inputs
     plan = plan_of(settings.compression, inputs.layers)
     if not is_measured(settings.compression) and not is_searched(settings.compression):
-        return Chosen(plan, moments_of(inputs, [entry.layer.key for entry in plan.entries], settings.seed))
+        return Chosen(plan, moments_of(inputs, keys_of(plan), settings.seed))
     parts = split(inputs.dataset.train_y, settings.seed) if inputs.dataset is not None else None
     moments = _moments(attempt, parts)
     sensitivity = _sensitivity(attempt, parts, moments) if is_measured(settings.compression) else None
@@ -66,11 +66,16 @@ def _moments(attempt: Attempt, parts: Split | None) -> dict[str, InputMoments]:
     """Moments for every layer that may be encoded; held-out samples are not looked at."""
     settings, layers = attempt.job.settings, attempt.inputs.layers
     if settings.compression.structure == "auto":
-        keys = {item.layer.key for item in candidates_of(settings.compression, layers).items}
+        items = candidates_of(settings.compression, layers).items
+        keys = {weight.key for item in items for weight in item.layer.weights}
     else:
-        plans = plans_to_try(settings.compression, layers)
-        keys = {entry.layer.key for plan in plans for entry in plan.entries}
+        keys = {key for plan in plans_to_try(settings.compression, layers) for key in keys_of(plan)}
     return moments_of(attempt.inputs, keys, settings.seed, parts.train if parts else None)
+
+
+def keys_of(plan: Plan) -> list[str]:
+    """The keys of all weights that a plan encodes."""
+    return [weight.key for entry in plan.entries for weight in entry.layer.weights]
 
 
 def _sensitivity(attempt: Attempt, parts: Split | None, moments: Mapping[str, InputMoments]) -> Sensitivity:

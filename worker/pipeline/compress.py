@@ -6,6 +6,8 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 import adtn
+from adtn.encoding import encode_layer
+from adtn.layer import Layer
 from adtn.module import ADTN
 from adtn.moments import InputMoments
 from adtn.plan import Plan
@@ -38,10 +40,24 @@ def encode(
     """
     settings = attempt.job.settings
     fitted = fit(plan, attempt.weights, moments, fit_options(settings), attempt.store, attempt.folder, on_step)
-    round_untrained(fitted, attempt.weights, settings)
-    for key, found in fitted.items():
-        adtn.encode(model, key, found, moments[key].mean if key in moments else None)
+    round_untrained(plan, fitted, attempt.weights, settings)
+    for entry in plan.entries:
+        place(model, entry.layer, fitted[entry.layer.key], moments)
     return fitted
+
+
+def place(model: nn.Module, layer: Layer, found: ADTN, moments: Mapping[str, InputMoments]) -> None:
+    """Put a fitted ADTN into a model, where the layer's weight is or the weights of a group are.
+
+    Args:
+        model: Changed in place.
+        layer: Of the plan.
+        found: Fitted to the layer.
+        moments: By the weights' keys; biases keep the mean outputs of those that are there.
+    """
+    keys = [weight.key for weight in layer.weights]
+    means = {key: moments[key].mean for key in keys if key in moments}
+    encode_layer(model, keys, found, {key: mean for key, mean in means.items() if mean is not None})
 
 
 def fine_tune(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from adtn.encoding import encoded
+from adtn.encoding import decoded, encoded
 from worker import architectures
 from worker.datasets import Dataset
 from worker.evaluation import top1
@@ -28,10 +28,10 @@ def restore_dtypes(model: nn.Module, original: dict[str, Tensor]) -> None:
 def dense_state(model: nn.Module, original: dict[str, Tensor]) -> dict[str, Tensor]:
     """The compressed model's state dict with the keys of `original`, every encoded weight decoded once."""
     kept = model.state_dict()
-    decoded = {key: adtn.decode() for key, adtn in encoded(model).items()}
-    canonical = {id(tensor): key for key, tensor in original.items() if key in decoded}
+    weights = decoded(model)
+    canonical = {id(tensor): key for key, tensor in original.items() if key in weights}
     return {
-        key: decoded[canonical[id(tensor)]] if id(tensor) in canonical else kept[key]
+        key: weights[canonical[id(tensor)]] if id(tensor) in canonical else kept[key]
         for key, tensor in original.items()
     }
 

@@ -16,6 +16,7 @@ from adtn.fitting import FitOptions
 from adtn.module import ADTN
 from adtn.moments import InputMoments
 from adtn.plan import Plan
+from adtn.sharing import joined
 from adtn.structure import AnyStructure
 from jobs.store import Store
 
@@ -44,11 +45,12 @@ def fit(
         on_step: Called with the share done, 0 to 1, and a message.
 
     Returns:
-        The ADTN of each key.
+        The ADTN of each layer's key; that of a group is the group's.
     """
     fitted: dict[str, ADTN] = {}
     for number, entry in enumerate(plan.entries):
-        weight, known = state[entry.layer.key], moments.get(entry.layer.key)
+        weight = joined([state[part.key] for part in entry.layer.weights])
+        known = moments.get(entry.layer.key)
         moment = known.second if known else None
         own = replace(options, seed=options.seed + number)
         key = f"fits/{fingerprint(weight, entry.structure, own, moment)}.safetensors"

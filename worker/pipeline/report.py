@@ -175,6 +175,7 @@ def layer_row(entry: PlanEntry, fitted: ADTN, size: int) -> dict[str, object]:
         "name": entry.layer.name,
         "kind": entry.layer.kind,
         "shape": list(entry.layer.shape),
+        "parts": [{"name": part.name, "shape": list(part.shape)} for part in entry.layer.parts],
         "original": entry.original,
         "compressed": fitted.gates.numel(),
         "relative_error": round(fitted.relative_error or 0.0, 6),
@@ -186,7 +187,7 @@ def layer_row(entry: PlanEntry, fitted: ADTN, size: int) -> dict[str, object]:
 
 def encoded_bytes(plan: Plan, sizes: Mapping[str, int], original: Mapping[str, Tensor]) -> dict[str, float]:
     """Bytes of the encoded weights together: dense in the checkpoint, and as gates, without the file's header."""
-    dense = sum(original[entry.layer.key].nbytes for entry in plan.entries)
+    dense = sum(original[weight.key].nbytes for entry in plan.entries for weight in entry.layer.weights)
     gates = sum(sizes[entry.layer.key] for entry in plan.entries)
     return {"original": dense, "compressed": gates, "ratio": round(dense / gates, 2)}
 

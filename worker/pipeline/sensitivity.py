@@ -11,6 +11,7 @@ from torch.nn import functional
 import adtn
 from adtn.candidates import Candidate, Candidates
 from adtn.curve import Curve, measured
+from adtn.layer import Layer
 from adtn.module import ADTN
 from adtn.moments import InputMoments
 from adtn.plan import Plan, PlanEntry
@@ -18,6 +19,7 @@ from adtn.structure import AnyStructure
 from jobs.planning import MEASURED_SIZES, QUICK_STEPS
 from worker.evaluation import EVALUATION_BATCH
 from worker.pipeline.attempt import Attempt
+from worker.pipeline.compress import place
 from worker.pipeline.fit import fit
 from worker.pipeline.options import fit_options
 
@@ -74,10 +76,9 @@ def measure(
         def report(done: float, _message: str, number: int = number, name: str = item.layer.name) -> None:
             on_step((number + done) / len(tasks), f"measuring {name}")
 
-        key = item.layer.key
         fitted = _quick_fit(attempt, item, rung, moments, report)
-        mean = moments[key].mean if key in moments else None
-        points.setdefault(key, []).append((rung.parameters, _finite(loss(key, fitted, mean))))
+        found = _finite(loss(item.layer, fitted, moments))
+        points.setdefault(item.layer.key, []).append((rung.parameters, found))
     curves = {item.layer.key: measured(points[item.layer.key], item.layer.entries) for item in candidates.items}
     metric = "squared_relative_error" if samples is None else "kl_divergence"
     return Sensitivity(metric, 0 if samples is None else min(MAX_SAMPLES, len(samples)), points, curves)
@@ -105,7 +106,7 @@ def _quick_fit(
     return fitted[candidate.layer.key]
 
 
-def _weight_loss(_key: str, fitted: ADTN, _mean: Tensor | None) -> float:
+def _weight_loss(_layer: Layer, fitted: ADTN, _moments: Mapping[str, InputMoments]) -> float:
     assert fitted.relative_error is not None
     return fitted.relative_error**2
 
@@ -118,9 +119,9 @@ class _OutputLoss:
         self._samples = samples
         self._expected = self._log_shares(self._model)
 
-    def __call__(self, key: str, fitted: ADTN, mean: Tensor | None) -> float:
+    def __call__(self, layer: Layer, fitted: ADTN, moments: Mapping[str, InputMoments]) -> float:
         changed = copy.deepcopy(self._model)
-        adtn.encode(changed, key, fitted, mean)
+        place(changed, layer, fitted, moments)
         found = self._log_shares(changed.eval())
         return float(functional.kl_div(found, self._expected, reduction="batchmean", log_target=True))
 
