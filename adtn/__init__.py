@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from adtn.contraction import contract as contract
     from adtn.decoding import decoded_once as decoded_once
     from adtn.encoding import encode as encode
+    from adtn.encoding import encode_together as encode_together
     from adtn.encoding import encoded as encoded
     from adtn.errors import AdtnError as AdtnError
     from adtn.errors import BlockEnded as BlockEnded
@@ -88,6 +89,7 @@ _HOME = {
     "decode": "files",
     "decoded_once": "decoding",
     "encode": "encoding",
+    "encode_together": "encoding",
     "encoded": "encoding",
     "fat_blocks": "arrangements",
     "fine_tune": "fine_tuning",

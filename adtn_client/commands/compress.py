@@ -20,7 +20,10 @@ def compress(  # noqa: PLR0913 - each is an option of the command line
     resize: Annotated[
         str | None, typer.Option(help="HEIGHTxWIDTH in pixels that the images of the data set are stretched to.")
     ] = None,
-    layers: Annotated[str | None, typer.Option(help='Names or globs with commas between them, or "auto".')] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(help='Names or globs with commas between them, or "auto". Joined by +, they are one network.'),
+    ] = None,
     target: Annotated[
         str | None,
         typer.Option(
@@ -88,7 +91,7 @@ def compress(  # noqa: PLR0913 - each is an option of the command line
             "search": {"max_trials": max_trials, "max_minutes": max_minutes},
             "image": {"resize": job_settings.size("--resize", resize)},
             "augment": {"crop": crop, "flip": flip or None},
-            "exports": job_settings.layers(exports),
+            "exports": None if exports is None else job_settings.listed(exports),
             "seed": seed,
             "name": name,
         }

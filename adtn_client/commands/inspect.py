@@ -37,6 +37,10 @@ def show_compressed(header: SafetensorsHeader, library: ModuleType, file: Path) 
     gates = {f"{key}.gates" for key in parsed.encoded}
     show_encoded(parsed.encoded, {tensor.name: tensor.bytes for tensor in header.tensors})
     show_tensors([tensor for tensor in header.tensors if tensor.name not in gates])
+    for key, item in parsed.encoded.items():
+        if item.parts:
+            parts = ", ".join(f"{part.key} ({output.shape(part.shape)})" for part in item.parts)
+            output.result(f"{key} is one network for {parts}")
     for alias, key in parsed.aliases.items():
         output.result(f"{alias} is tied to {key}")
     dense = sum(tensor.entries for tensor in header.tensors if tensor.name not in gates)

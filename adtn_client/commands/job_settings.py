@@ -34,11 +34,17 @@ def target(text: str | None) -> dict[str, Any] | None:
     return {name: number("--target", value)}
 
 
-def layers(text: str | None) -> list[str] | str | None:
-    """Read a list with commas of names or globs, or `auto`."""
+def layers(text: str | None) -> list[str | list[str]] | str | None:
+    """Read a list with commas of names or globs, or `auto`; `fc1+fc2` is a group."""
     if text is None or text == "auto":
         return text
-    return [name.strip() for name in text.split(",") if name.strip()]
+    groups = [listed(item, "+") for item in listed(text, ",")]
+    return [group if len(group) > 1 else group[0] for group in groups if group]
+
+
+def listed(text: str, separator: str = ",") -> list[str]:
+    """The words between separators, without blanks around them; empty ones are left out."""
+    return [word.strip() for word in text.split(separator) if word.strip()]
 
 
 def size(option: str, text: str | None) -> list[int] | None:

@@ -84,7 +84,16 @@ def test_compress_goes_all_the_way(server: ScriptedServer, tmp_path: Path) -> No
     service = CompressingServer(["queued", "running", "succeeded"])
     server.script.append(service)
     (tmp_path / "m.pt").write_bytes(b"weights")
-    options = ["--arch", "lenet5", "--data", "digits", "--layers", "conv2, fc*", "--target", "parameters=1250"]
+    options = [
+        "--arch",
+        "lenet5",
+        "--data",
+        "digits",
+        "--layers",
+        "conv2, fc1 + fc2, f*",
+        "--target",
+        "parameters=1250",
+    ]
     more = [
         "--depth",
         "2",
@@ -111,7 +120,7 @@ def test_compress_goes_all_the_way(server: ScriptedServer, tmp_path: Path) -> No
         "architecture": "lenet5",
         "dataset": "digits",
         "compression": {
-            "layers": ["conv2", "fc*"],
+            "layers": ["conv2", ["fc1", "fc2"], "f*"],
             "structure": {"depth": 2},
             "target": {"parameters": 1250},
             "gate_bits": 4,

@@ -60,6 +60,16 @@ def test_inspect_counts_integers_as_numbers_and_shows_their_bytes(tmp_path: Path
     assert f"2,080 numbers stored as {numbers + 32:,}" in done.stdout
 
 
+def test_inspect_says_which_weights_are_one_network(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(8, 12), nn.Linear(12, 6))
+    adtn.encode_together(model, ["0.weight", "1.weight"], adtn.ADTN((168,), adtn.brick_wall(8)))
+    adtn.save(model, tmp_path / "m.safetensors")
+    done = run("inspect", tmp_path / "m.safetensors")
+    assert done.returncode == 0, done.stderr
+    assert "0.weight is one network for 0.weight (12 x 8), 1.weight (6 x 12)" in done.stdout
+    assert f"186 numbers stored as {adtn.brick_wall(8).parameters + 18}" in done.stdout
+
+
 def test_a_sum_is_shown_term_by_term() -> None:
     shown = output.structure(adtn.Sum((adtn.brick_wall(11), adtn.staircase((32, 64)))).summary())
     first, second = (
