@@ -7,25 +7,22 @@ accuracy.
 
 import gzip
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from adtn_client import Client
 from bench.record import provenance, store
+from bench.service import check_claims, running_service, stored_numbers, upload
 
 FILES = {
     "train_x": "train-images-idx3-ubyte",
@@ -116,28 +113,6 @@ def pack(folder: Path, target: Path) -> None:
             archive.write(path if path.exists() else folder / name)
 
 
-@contextmanager
-def running_service(data_dir: Path) -> Iterator[str]:
-    """The embedded stack in a folder of its own; yields its URL."""
-    adtn = Path(sys.executable).with_name("adtn")
-    command = [adtn, "up", "--port", "0", "--data-dir", data_dir]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield next(line.split()[1] for line in process.stdout if line.startswith("ready "))
-        finally:
-            process.terminate()
-            process.wait(timeout=90)
-
-
-def upload(client: Client, path: Path, purpose: str) -> str:
-    """Upload a file and wait for its inspection; its id."""
-    file = client.files.wait(client.files.upload(path, purpose).id)
-    if file.status != "ready":
-        raise SystemExit(f"{path.name} was rejected: {file.error}")
-    return file.id
-
-
 def compress(
     client: Client, checkpoint: str, dataset: str, target: dict[str, float], seed: int, folder: Path
 ) -> dict[str, Any]:
@@ -164,18 +139,16 @@ def compress(
 def check(run: dict[str, Any], target: dict[str, float], folder: Path, images: Tensor, labels: Tensor) -> None:
     """Refuse a run whose report is not what the downloaded files say."""
     report = run["report"]
-    with safe_open(folder / "model.adtn.safetensors", "pt") as file:
-        stored = sum(file.get_slice(key).get_shape()[0] for key in file.keys() if key.endswith(".gates"))  # noqa: SIM118
+    stored = stored_numbers(folder / "model.adtn.safetensors")
     model = LeNet5().eval()
     model.load_state_dict(load_file(folder / "model.dense.safetensors"))
     found = accuracy(model, images, labels)
-    claims = {
-        "numbers in the file": (stored, report["parameters"]["encoded"]["compressed"]),
-        "accuracy of the download": (found, report["accuracy"]["final"]),
-    }
-    for claim, (got, reported) in claims.items():
-        if got != reported:
-            raise SystemExit(f"{claim}: the report says {reported}, got {got}")
+    check_claims(
+        {
+            "numbers in the file": (stored, report["parameters"]["encoded"]["compressed"]),
+            "accuracy of the download": (found, report["accuracy"]["final"]),
+        }
+    )
     if not kept(target, report):
         raise SystemExit(f"the promise {target} is not kept: {report['parameters']['encoded']}, {report.get('search')}")
 
