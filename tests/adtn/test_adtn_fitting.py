@@ -6,7 +6,7 @@ import torch
 from adtn.arrangements import brick_wall
 from adtn.contraction import contract
 from adtn.errors import ShapeError, TrainingDiverged
-from adtn.fitting import FitOptions, fit, relative_error
+from adtn.fitting import LONGEST_EXACT_ROW, RANK, Distance, FitOptions, fit, relative_error
 from adtn.module import ADTN
 from adtn.start import orthogonal_gates, scale_gates
 from adtn.structure import Structure
@@ -106,6 +106,34 @@ def test_a_moment_of_zeros_is_ignored() -> None:
     weight = random(8, 8)
     zero = fit(weight, brick_wall(6), input_moment=torch.zeros(8, 8))
     assert zero.relative_error == fit(weight, brick_wall(6)).relative_error
+
+
+def test_a_long_rows_moment_keeps_its_leading_directions_and_its_trace() -> None:
+    row = LONGEST_EXACT_ROW + 76
+    weight, other = random(4, row).double(), random(4, row, seed=1).double()
+    directions = torch.linalg.qr(random(row, 100, seed=2).double()).Q
+    sizes = torch.logspace(2, 0, 100, dtype=torch.float64)
+    assert len(sizes) < RANK
+    moment = directions * sizes @ directions.T + 0.01 * torch.eye(row, dtype=torch.float64)
+    found, squared = Distance(weight, moment), (weight @ moment * weight).sum()
+    assert found.norm == pytest.approx(float(squared), rel=1e-6)
+    overlap = (other @ moment * weight).sum()
+    expected = 1 - overlap**2 / (squared * (other @ moment * other).sum())
+    assert float(found.of(other)) == pytest.approx(float(expected), rel=1e-6)
+    assert found.best_scale(other) == pytest.approx(float(overlap / (other @ moment * other).sum()), rel=1e-6)
+    assert torch.equal(Distance(weight, moment).weighted, found.weighted)
+
+
+def test_what_is_left_of_a_long_rows_moment_counts_as_the_same_in_all_directions() -> None:
+    row = LONGEST_EXACT_ROW + 76
+    samples = random(3 * row, row) * torch.logspace(0, -2, row)
+    moment = samples.T @ samples / len(samples)
+    found = Distance(random(4, row), moment)
+    assert found.factor is not None
+    assert float(found.factor.square().sum() + row * found.rest) == pytest.approx(float(moment.trace()), rel=1e-5)
+    exact = torch.linalg.eigvalsh(moment.double()).flip(0)[:20].sqrt()
+    leading = (found.factor.square().sum(0) + found.rest).sort(descending=True).values[:20].double().sqrt()
+    torch.testing.assert_close(leading, exact, rtol=2e-2, atol=0)
 
 
 def test_progress_is_reported_and_may_stop_the_fit() -> None:

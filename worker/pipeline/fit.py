@@ -21,7 +21,7 @@ from adtn.structure import AnyStructure
 from jobs.store import Store
 
 # Part of every fingerprint: raise it when the same inputs would be fitted to other numbers.
-FIT_VERSION = 2
+FIT_VERSION = 3
 
 
 def fit(
