@@ -18,8 +18,9 @@ def main() -> None:
     contraction = names.add_parser("contraction", help="decoding and its gradient, next to the common ways")
     contraction.add_argument("--sites", type=int, nargs="+", help="only these sizes; prints, and stores nothing")
     contraction.set_defaults(run=contraction_and_peers)
-    accuracy = names.add_parser("accuracy", help="LeNet-5 on MNIST at every budget, next to other factorisations")
-    accuracy.add_argument("--data", type=Path, required=True, help="folder with the four MNIST IDX files")
+    accuracy = names.add_parser("accuracy", help="a LeNet-5 at every budget, next to other factorisations")
+    accuracy.add_argument("--task", choices=["mnist", "digits"], default="mnist", help="what is learned")
+    accuracy.add_argument("--data", type=Path, help="for mnist: folder with the four IDX files")
     accuracy.add_argument("--methods", type=_names, help="only these, separated by commas")
     accuracy.add_argument("--budgets", type=_numbers, help="only these")
     accuracy.add_argument("--seeds", type=_numbers, help="only these")
@@ -67,18 +68,22 @@ def contraction_and_peers(arguments: argparse.Namespace) -> None:
 def accuracy_at_budgets(arguments: argparse.Namespace) -> None:
     """Make the runs that are missing and write the page."""
     from bench.accuracy import page, run
+    from bench.accuracy.problems import PROBLEMS
     from bench.accuracy.tuning import Setting
 
-    given = {name: getattr(arguments, name) for name in ("methods", "budgets", "seeds", "jobs")}
+    problem = PROBLEMS[arguments.task]
+    given = {name: getattr(arguments, name) for name in ("methods", "jobs")}
     wanted = run.Wanted(
-        data=arguments.data,
-        setting=Setting(arguments.epochs or run.EPOCHS, arguments.images, run.TUNING_EPOCHS),
+        Setting(arguments.epochs or problem.epochs, arguments.images, problem.tuning_epochs, problem.name),
+        arguments.budgets or problem.budgets,
+        arguments.seeds or problem.seeds,
+        arguments.data,
         tune_only=arguments.tune_only,
         **{name: value for name, value in given.items() if value is not None},
     )
     run.run(wanted)
     if arguments.images is None:
-        page.write()
+        page.write(problem.name)
 
 
 def _names(text: str) -> tuple[str, ...]:

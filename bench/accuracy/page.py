@@ -1,9 +1,12 @@
 """Writes the tables and figures of the page from the stored result."""
 
 import json
+import math
 from typing import Any
 
 from bench.accuracy.plot import plot
+from bench.accuracy.problems import PROBLEMS
+from bench.accuracy.run import result_name
 from bench.accuracy.table import accuracy_table, bytes_table, choices_table, spread
 from bench.markers import DOCS, write_between
 from bench.record import RESULTS
@@ -11,13 +14,19 @@ from bench.record import RESULTS
 PAGE = DOCS / "accuracy.md"
 
 
-def write() -> None:
-    """Put all of it into the folder of the documentation."""
-    result = json.loads((RESULTS / "accuracy.json").read_text())
-    write_between(PAGE, "accuracy-numbers", f"{accuracy_table(result)}\n\n{note(result)}")
-    write_between(PAGE, "accuracy-bytes", bytes_table(result))
-    write_between(PAGE, "accuracy-choices", choices_table(result))
-    plot(result, DOCS)
+def write(problem: str) -> None:
+    """Put all of it into the folder of the documentation.
+
+    Args:
+        problem: Whose result; the figures are of MNIST.
+    """
+    name = result_name(problem)
+    result = json.loads((RESULTS / f"{name}.json").read_text())
+    write_between(PAGE, f"{name}-numbers", f"{accuracy_table(result)}\n\n{note(result)}")
+    write_between(PAGE, f"{name}-bytes", bytes_table(result))
+    write_between(PAGE, f"{name}-choices", choices_table(result))
+    if problem == "mnist":
+        plot(result, DOCS)
 
 
 def note(result: dict[str, Any]) -> str:
@@ -28,11 +37,13 @@ def note(result: dict[str, Any]) -> str:
     baselines = {run["seed"]: 100 * run["baseline"] for run in runs}
     if not runs:
         return "No run is stored."
+    weights = sum(math.prod(shape) for shape in PROBLEMS[result["problem"]].shapes.values())
     dense = ", ".join(f"{baselines[seed]:.2f}" for seed in sorted(baselines))
     seconds = spread([sum(run["seconds"].values()) for run in runs])
     commits = sorted({run["commit"] for run in runs})
     return (
-        f"Baselines: {dense} % with 60,480 numbers in the three layers. {result['epochs']} epochs; a run took "
+        f"Baselines: {dense} % with {weights:,} numbers in the three layers. {result['epochs']} epochs; a run took "
         f"{seconds.mean:.0f} s on one thread. `{where['command']}`, runs at {', '.join(commits)}, {machine['cores']} "
-        f"cores of {machine['processor']}, torch {machine['torch']}; every run is in `bench/results/accuracy.json`."
+        f"cores of {machine['processor']}, torch {machine['torch']}; every run is in "
+        f"`bench/results/{result_name(result['problem'])}.json`."
     )

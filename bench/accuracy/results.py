@@ -7,8 +7,9 @@ from typing import Any
 
 from bench.accuracy.allocation import Unreachable
 from bench.accuracy.methods import METHODS
+from bench.accuracy.problems import PROBLEMS
 from bench.accuracy.task import Task
-from bench.accuracy.tuning import BUDGETS, Choice, Setting, choice, final_tasks, grid
+from bench.accuracy.tuning import Choice, Setting, choice, final_tasks, grid
 
 
 class Runs:
@@ -43,16 +44,17 @@ def fold(runs: Runs, seeds: Iterable[int], setting: Setting) -> dict[str, Any]:
         seeds: Of the test runs.
         setting: Of the runs.
     """
-    seeds = list(seeds)
+    seeds, budgets = list(seeds), PROBLEMS[setting.problem].budgets
     return {
+        "problem": setting.problem,
         "epochs": setting.epochs,
         "tuning_epochs": setting.tuning_epochs,
         "seeds": len(seeds),
-        "rows": [_row(runs, method, budget, seeds, setting) for budget in BUDGETS for method in METHODS],
+        "rows": [_row(runs, method, budget, seeds, setting) for budget in budgets for method in METHODS],
         "validation": [
             _brief(row)
             for method in METHODS
-            for task in grid(method, BUDGETS, setting)
+            for task in grid(method, budgets, setting)
             if (row := runs.find(task)) is not None
         ],
     }
@@ -95,7 +97,7 @@ def _found(
 
 def _brief(row: dict[str, Any]) -> dict[str, Any]:
     """A run without what its row says already."""
-    repeated = {"key", "stage", "forms", "epochs", "images"}
+    repeated = {"key", "problem", "stage", "forms", "epochs", "images"}
     if row["stage"] == "test":
         repeated |= {"method", "recipe", "budget", "numbers", "rate"}
     return {name: value for name, value in row.items() if name not in repeated}

@@ -10,18 +10,15 @@ from typing import Any
 from bench.accuracy import worker
 from bench.accuracy.allocation import Unreachable
 from bench.accuracy.methods import METHODS
-from bench.accuracy.mnist import OUT
+from bench.accuracy.problem import OUT
+from bench.accuracy.problems import PROBLEMS
 from bench.accuracy.results import Runs, fold
 from bench.accuracy.task import Task
-from bench.accuracy.tuning import BUDGETS, SEED, Setting, choice, final_tasks, grid
+from bench.accuracy.tuning import SEED, Setting, choice, final_tasks, grid
 from bench.record import RESULTS, provenance, store
 
-EPOCHS = 5
-TUNING_EPOCHS = 2
-SEEDS = (0, 1, 2)
 JOBS = 2
-COMMAND = "make bench-accuracy DATA=FOLDER"
-_FULL = Setting(EPOCHS, None, TUNING_EPOCHS)
+COMMANDS = {"mnist": "make bench-accuracy DATA=FOLDER", "digits": "python -m bench accuracy --task digits"}
 
 
 @dataclass(frozen=True)
@@ -29,20 +26,20 @@ class Wanted:
     """What is to be run.
 
     Args:
-        data: Folder with the four MNIST IDX files.
-        methods: Names.
+        setting: Of all runs.
         budgets: Numbers of the three layers.
         seeds: Of the test runs.
-        setting: Of all runs.
+        data: Folder with the data, where the task needs one.
+        methods: Names.
         jobs: Processes at a time.
         tune_only: Whether to stop before the test images.
     """
 
-    data: Path
+    setting: Setting
+    budgets: Sequence[int]
+    seeds: Sequence[int]
+    data: Path | None = None
     methods: Sequence[str] = tuple(METHODS)
-    budgets: Sequence[int] = BUDGETS
-    seeds: Sequence[int] = SEEDS
-    setting: Setting = _FULL
     jobs: int = JOBS
     tune_only: bool = False
 
@@ -50,22 +47,31 @@ class Wanted:
 def run(wanted: Wanted) -> None:
     """Run what is missing. A trial with few images is stored apart, and no result is made of it."""
     trial = wanted.setting.images is not None
-    runs = Runs(OUT / "trial.jsonl" if trial else RESULTS / "accuracy.jsonl")
+    name = result_name(wanted.setting.problem)
+    runs = Runs(OUT / f"{name}_trial.jsonl" if trial else RESULTS / f"{name}.jsonl")
     context = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks
     with ProcessPoolExecutor(
-        wanted.jobs, context, initializer=worker.prepare, initargs=(wanted.data, wanted.setting.images)
+        wanted.jobs,
+        context,
+        initializer=worker.prepare,
+        initargs=(wanted.setting.problem, wanted.data, wanted.setting.images),
     ) as pool:
         list(pool.map(worker.train_baseline, sorted({SEED, *wanted.seeds})))
-        _finish(
-            pool, runs, (task for method in wanted.methods for task in grid(method, wanted.budgets, wanted.setting))
-        )
+        choices = (task for method in wanted.methods for task in grid(method, wanted.budgets, wanted.setting))
+        _finish(pool, runs, choices)
         if not wanted.tune_only:
             for seed in sorted({SEED, *wanted.seeds}):  # the first seed's runs may change a choice
                 while _finish(pool, runs, _tests(wanted, seed, runs.find)):
                     pass
     if not trial:
-        result = fold(runs, SEEDS, wanted.setting)
-        store("accuracy", {"provenance": provenance(COMMAND, list(SEEDS)), **result})
+        seeds = PROBLEMS[wanted.setting.problem].seeds
+        result = fold(runs, seeds, wanted.setting)
+        store(name, {"provenance": provenance(COMMANDS[wanted.setting.problem], list(seeds)), **result})
+
+
+def result_name(problem: str) -> str:
+    """Of the files in which a task's runs and their result are stored."""
+    return "accuracy" if problem == "mnist" else f"accuracy_{problem}"
 
 
 def _tests(wanted: Wanted, seed: int, find: Callable[[Task], dict[str, Any] | None]) -> Iterator[Task]:
@@ -84,7 +90,7 @@ def _tests(wanted: Wanted, seed: int, find: Callable[[Task], dict[str, Any] | No
 def _finish(pool: Executor, runs: Runs, tasks: Iterable[Task]) -> int:
     """Make the runs that are missing, and say how many; each is stored as soon as it has finished."""
     missing = {task.key: task for task in tasks if runs.find(task) is None}
-    where = provenance(COMMAND, [])
+    where = provenance("", [])
     futures = {pool.submit(worker.measure, task): task for task in missing.values()}
     for count, future in enumerate(as_completed(futures), 1):
         row = future.result()

@@ -28,6 +28,7 @@ class Task:
         epochs: Of fine-tuning.
         images: Of each part of the data in a trial; None for all.
         bits: In which each number is trained and stored; None for floats.
+        problem: Name of what is learned.
     """
 
     stage: Stage
@@ -40,6 +41,7 @@ class Task:
     epochs: int
     images: int | None
     bits: int | None = None
+    problem: str = "mnist"
 
     @property
     def numbers(self) -> int:
@@ -58,6 +60,8 @@ class Task:
     def key(self) -> str:
         """The same for runs that give the same result, whatever the recipe is called."""
         data = {name: value for name, value in self.to_json().items() if name != "recipe"}
+        if self.problem == "mnist":  # the only one at first: its runs keep their keys
+            del data["problem"]
         text = json.dumps({"protocol": PROTOCOL, **data}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

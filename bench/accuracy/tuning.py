@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 
 from bench.accuracy.allocation import Unreachable
 from bench.accuracy.factors import Form
-from bench.accuracy.layers import SHAPES
 from bench.accuracy.methods import METHODS
+from bench.accuracy.problems import PROBLEMS
 from bench.accuracy.task import Stage, Task
 
-BUDGETS = (250, 400, 650, 1000, 1500, 2500, 5000, 9000)
 TUNING_BUDGETS = (250, 400, 1000, 5000)
 """Where the grid is run; another budget takes what was best at the nearest of these."""
 RATES = (5e-3, 2e-2, 4e-2, 8e-2)
@@ -26,11 +25,13 @@ class Setting(NamedTuple):
         epochs: Of fine-tuning.
         images: Of each part of the data in a trial; None for all.
         tuning_epochs: Of the runs on the validation images, which choose.
+        problem: Name of what is learned.
     """
 
     epochs: int
     images: int | None
     tuning_epochs: int
+    problem: str = "mnist"
 
 
 class Choice(NamedTuple):
@@ -48,16 +49,16 @@ class Choice(NamedTuple):
 
 
 @cache
-def forms_of(method: str, recipe: str, budget: int) -> dict[str, Form]:
+def forms_of(problem: str, method: str, recipe: str, budget: int) -> dict[str, Form]:
     """The forms of a recipe at a budget.
 
     Raises:
         Unreachable: It has none as small.
     """
-    return METHODS[method].recipes[recipe](SHAPES, budget)
+    return METHODS[method].recipes[recipe](PROBLEMS[problem].shapes, budget)
 
 
-def reached(method: str, budget: int) -> list[str]:
+def reached(problem: str, method: str, budget: int) -> list[str]:
     """The recipes that have forms for a budget.
 
     Raises:
@@ -66,7 +67,7 @@ def reached(method: str, budget: int) -> list[str]:
     found, reasons = [], []
     for recipe in METHODS[method].recipes:
         try:
-            forms_of(method, recipe, budget)
+            forms_of(problem, method, recipe, budget)
             found.append(recipe)
         except Unreachable as error:
             reasons.append(error)
@@ -77,11 +78,11 @@ def reached(method: str, budget: int) -> list[str]:
 
 def grid(method: str, budgets: Iterable[int], setting: Setting) -> Iterator[Task]:
     """The validation runs that the given budgets need."""
-    nearest = [tuned for budget in budgets for tuned in _tuned_at(method, budget)[:1]]
+    nearest = [tuned for budget in budgets for tuned in _tuned_at(setting.problem, method, budget)[:1]]
     for budget in dict.fromkeys(nearest):
         seen: list[dict[str, Form]] = []
-        for recipe in reached(method, budget):
-            forms = forms_of(method, recipe, budget)
+        for recipe in reached(setting.problem, method, budget):
+            forms = forms_of(setting.problem, method, recipe, budget)
             if forms in seen:
                 continue
             seen.append(forms)
@@ -104,7 +105,7 @@ def choice(method: str, budget: int, setting: Setting, find: Callable[[Task], di
     Raises:
         Unreachable: The method has no form as small.
     """
-    usable = reached(method, budget)
+    usable = reached(setting.problem, method, budget)
     tasks = list(grid(method, [budget], setting))
     rows = [(task, row) for task in tasks if task.recipe in usable and (row := find(task)) is not None]
     scores = {Choice(task.recipe, task.rate, task.budget): _score(row) for task, row in rows}
@@ -127,15 +128,15 @@ def _diverges(
     return row is not None and "diverged" in row
 
 
-def _tuned_at(method: str, budget: int) -> list[int]:
+def _tuned_at(problem: str, method: str, budget: int) -> list[int]:
     """The tuning budgets that the method reaches, the nearest first; of budgets too small for it, the smallest."""
-    possible = [tuned for tuned in TUNING_BUDGETS if _reaches(method, tuned)]
+    possible = [tuned for tuned in TUNING_BUDGETS if _reaches(problem, method, tuned)]
     return sorted(possible, key=lambda tuned: abs(math.log(tuned / budget)))
 
 
-def _reaches(method: str, budget: int) -> bool:
+def _reaches(problem: str, method: str, budget: int) -> bool:
     try:
-        reached(method, budget)
+        reached(problem, method, budget)
     except Unreachable:
         return False
     return True
@@ -147,6 +148,8 @@ def _score(row: dict[str, Any]) -> float:
 
 
 def _task(stage: Stage, method: str, budget: int, seed: int, chosen: Choice, setting: Setting) -> Task:
-    forms = forms_of(method, chosen.recipe, budget)
+    forms = forms_of(setting.problem, method, chosen.recipe, budget)
     epochs = setting.epochs if stage == "test" else setting.tuning_epochs
-    return Task(stage, method, chosen.recipe, forms, budget, seed, chosen.rate, epochs, setting.images)
+    return Task(
+        stage, method, chosen.recipe, forms, budget, seed, chosen.rate, epochs, setting.images, problem=setting.problem
+    )

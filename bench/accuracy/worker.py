@@ -5,41 +5,53 @@ import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from adtn.errors import TrainingDiverged
-from bench.accuracy import mnist
 from bench.accuracy.fitting import fit, place
 from bench.accuracy.methods import METHODS
+from bench.accuracy.problem import Baseline, Data, Part, Problem
+from bench.accuracy.problem import baseline as trained_baseline
+from bench.accuracy.problems import PROBLEMS
 from bench.accuracy.storage import Storage, in_bits
 from bench.accuracy.task import Task
 from bench.accuracy.training import Training, accuracy, factors_of, fine_tune
 
 _LAYER_SEEDS = 1000
 """Distance between the seeds of the layers' starts."""
-_loaded: list[mnist.Data] = []
-"""The data of this process."""
+_loaded: list["_Loaded"] = []
+"""What this process works on."""
 
 
-def prepare(folder: Path, images: int | None) -> None:
+class _Loaded(NamedTuple):
+    """A task, its data, and whether they are the few images of a trial."""
+
+    problem: Problem
+    data: Data
+    trial: bool
+
+
+def prepare(problem: str, folder: Path | None, images: int | None) -> None:
     """Load the data. Two processes of one thread each get more done than one of two threads."""
     torch.set_num_threads(1)
-    _loaded[:] = [mnist.read(folder, images)]
+    found = PROBLEMS[problem]
+    data = Data(*(part.first(images) for part in found.read(folder)))
+    _loaded[:] = [_Loaded(found, data, images is not None)]
 
 
 @cache
-def baseline(seed: int) -> mnist.Baseline:
+def baseline(seed: int) -> Baseline:
     """The baseline of a seed."""
-    return mnist.baseline(_loaded[0], seed)
+    return trained_baseline(_loaded[0].problem, _loaded[0].data, seed, _loaded[0].trial)
 
 
 @cache
 def tested_baseline(seed: int) -> float:
     """Its accuracy on the test images."""
-    return accuracy(baseline(seed).model, *_loaded[0].test)
+    return accuracy(baseline(seed).model, *_loaded[0].data.test)
 
 
 def train_baseline(seed: int) -> None:
@@ -57,7 +69,7 @@ def measure(task: Task) -> dict[str, Any]:
     Raises:
         RuntimeError: The factors hold other numbers than the forms announce, or more than the budget.
     """
-    data, base = _loaded[0], baseline(task.seed)
+    data, base = _loaded[0].data, baseline(task.seed)
     clock = _Clock()
     model = copy.deepcopy(base.model)
     errors = _compress(model, task, base)
@@ -86,7 +98,7 @@ def check(model: nn.Module, task: Task) -> None:
         raise RuntimeError(f"{task}: expected {task.numbers} numbers, at most {task.budget}, got {held}")
 
 
-def _compress(model: nn.Module, task: Task, base: mnist.Baseline) -> dict[str, float]:
+def _compress(model: nn.Module, task: Task, base: Baseline) -> dict[str, float]:
     """Fit every layer to its dense weight and put the factors in place; the errors."""
     errors = {}
     for i, (layer, form) in enumerate(task.forms.items()):
@@ -98,7 +110,7 @@ def _compress(model: nn.Module, task: Task, base: mnist.Baseline) -> dict[str, f
     return errors
 
 
-def _stored(model: nn.Module, forms: tuple[Storage, ...], part: mnist.Part) -> Iterator[tuple[str, dict[str, float]]]:
+def _stored(model: nn.Module, forms: tuple[Storage, ...], part: Part) -> Iterator[tuple[str, dict[str, float]]]:
     """Bytes and accuracy of the model with its factors stored in each form."""
     for form in forms:
         other = copy.deepcopy(model)

@@ -18,20 +18,24 @@ from adtn.moments import InputMoments
 from bench.accuracy.allocation import LEAST_USE, Unreachable
 from bench.accuracy.factors import Factors, Form, GatesForm, total
 from bench.accuracy.fitting import fit, place
-from bench.accuracy.layers import SHAPES, as_matrix
+from bench.accuracy.layers import as_matrix
 from bench.accuracy.low_rank import LowRank
 from bench.accuracy.methods import METHODS
+from bench.accuracy.mnist import MNIST
 from bench.accuracy.model import QuickLeNet5
+from bench.accuracy.problems import PROBLEMS
 from bench.accuracy.results import Runs, fold
 from bench.accuracy.storage import COMMON
 from bench.accuracy.table import Spread, accuracy_table, bytes_table, choices_table, spread
 from bench.accuracy.task import Task
 from bench.accuracy.training import BATCH, Training, fine_tune, outputs_of
 from bench.accuracy.tt_matrix import TTMatrix
-from bench.accuracy.tuning import BUDGETS, RATES, Choice, Setting, choice, final_tasks, forms_of, grid
+from bench.accuracy.tuning import RATES, Choice, Setting, choice, final_tasks, forms_of, grid
 from bench.accuracy.worker import check
 from bench.lenet5_mnist import LeNet5
+from bench.record import RESULTS
 
+BUDGETS, SHAPES = MNIST.budgets, MNIST.shapes
 TENSORLY = ("block_tt", "cp", "tucker")
 RECIPES = [(method, recipe) for method, found in METHODS.items() for recipe in found.recipes]
 COARSE = {"low_rank", "block_tt", "paper"}
@@ -59,7 +63,7 @@ def start(form: Form, layer: str, seed: int = 0) -> tuple[Factors, Tensor, Tenso
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_forms_stay_within_the_budget_and_use_it(method: str, recipe: str, budget: int) -> None:
     try:
-        forms = forms_of(available(method), recipe, budget)
+        forms = forms_of("mnist", available(method), recipe, budget)
     except Unreachable as error:
         pytest.skip(f"not reached: {error}")
     assert forms.keys() == SHAPES.keys()
@@ -72,7 +76,7 @@ def test_forms_stay_within_the_budget_and_use_it(method: str, recipe: str, budge
 @pytest.mark.parametrize(("method", "recipe"), RECIPES)
 def test_factors_hold_the_numbers_announced_and_decode_to_the_weights_shape(method: str, recipe: str) -> None:
     budget = 1000 if method in TENSORLY else 2500  # their decompositions take time
-    for layer, form in forms_of(available(method), recipe, budget).items():
+    for layer, form in forms_of("mnist", available(method), recipe, budget).items():
         factors, _, _ = start(form, layer)
         assert factors.numbers == form.numbers == sum(part.numel() for part in factors.parts())
         decoded = factors()
@@ -116,7 +120,7 @@ def test_low_rank_starts_at_the_optimum(layer: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_fit_lowers_the_error_of_the_outputs_and_is_what_it_says(method: str) -> None:
     recipe = next(iter(METHODS[available(method)].recipes))
-    form = forms_of(method, recipe, 1000)["conv2"]
+    form = forms_of("mnist", method, recipe, 1000)["conv2"]
     factors, weight, moment = start(form, "conv2")
     factors.scale(float(weight.norm() / factors().detach().norm()))
 
@@ -149,7 +153,7 @@ def test_scaled_factors_decode_to_the_scaled_weight(form: Form, factor: float) -
 
 @pytest.mark.parametrize("method", ["low_rank", *TENSORLY])
 def test_balanced_factors_are_of_one_size_and_decode_to_the_same(method: str) -> None:
-    form = forms_of(available(method), "default", 5000)["fc2"]
+    form = forms_of("mnist", available(method), "default", 5000)["fc2"]
     factors, _, _ = start(form, "fc2")
     before = factors().detach().clone()
     factors.balance()
@@ -210,7 +214,7 @@ def test_training_moves_factors_and_the_dense_rest_at_their_own_rates() -> None:
 
 
 def make_task(**changes: Any) -> Task:
-    forms = forms_of("low_rank", "default", 1000)
+    forms = forms_of("mnist", "low_rank", "default", 1000)
     return dataclasses.replace(Task("validation", "low_rank", "default", forms, 1000, 0, 0.02, 3, None), **changes)
 
 
@@ -261,6 +265,20 @@ def test_runs_are_found_again_and_the_best_of_the_grid_is_chosen(tmp_path: Path)
         runs.add(run_of(task, 0.9 + task.rate))
     again = Runs(tmp_path / "runs.jsonl")
     assert choice("low_rank", 1500, SETTING, again.find) == Choice("default", 8e-2, 1000)
+
+
+def test_stored_runs_are_found_by_the_tasks_of_today() -> None:
+    stored = Runs(RESULTS / "accuracy.jsonl")
+    setting = Setting(MNIST.epochs, None, MNIST.tuning_epochs)
+    assert all(stored.find(task) is not None for task in grid("low_rank", BUDGETS, setting))
+
+
+def test_a_run_on_other_data_has_another_key() -> None:
+    (task, *_), (other, *_) = (list(grid("tt_matrix", [1000], SETTING._replace(problem=name))) for name in PROBLEMS)
+    assert dataclasses.replace(task, problem="digits").key != task.key
+    assert other.forms.keys() == PROBLEMS["digits"].shapes.keys()
+    for layer, form in other.forms.items():
+        assert form.start(torch.randn(PROBLEMS["digits"].shapes[layer]), torch.empty(0), 0)().numel() > 0
 
 
 def test_a_diverged_run_is_never_the_best(tmp_path: Path) -> None:

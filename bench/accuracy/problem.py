@@ -1,0 +1,102 @@
+"""What the methods are compared on: a network, the layers that are compressed, data in three parts, a baseline."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from adtn.moments import InputMoments, input_moments
+from bench.accuracy.layers import Shapes
+from bench.accuracy.training import accuracy, outputs_of
+
+OUT = Path(__file__).parent.parent / "out" / "accuracy"
+_TARGETS = "targets"
+
+
+class Part(NamedTuple):
+    """Images (N, 1, height, width) from 0 to 1, and labels (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def first(self, count: int | None) -> "Part":
+        """The first images; all for None."""
+        return Part(self.images[:count], self.labels[:count])
+
+
+class Data(NamedTuple):
+    """The parts. Choices are made on the validation images, and nothing is trained on them."""
+
+    train: Part
+    validation: Part
+    test: Part
+
+
+class Baseline(NamedTuple):
+    """A trained model, its outputs for the training images, and the moments of the layers' inputs."""
+
+    model: nn.Module
+    targets: Tensor
+    moments: dict[str, InputMoments]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A task.
+
+    Args:
+        name: For the command line and for files.
+        shapes: Of the weights that are compressed, by layer.
+        make: A model in the form in which it is trained fastest.
+        train: From the training part and a seed to a trained state dict.
+        read: The data, from a folder or None.
+        least_baseline: Accuracy that a baseline must have on the validation images.
+        budgets: Numbers of the layers together.
+        seeds: Of the test runs.
+        epochs: Of fine-tuning.
+        tuning_epochs: Of the runs on the validation images, which choose.
+    """
+
+    name: str
+    shapes: Shapes
+    make: Callable[[], nn.Module]
+    train: Callable[[Part, int], dict[str, Tensor]]
+    read: Callable[[Path | None], Data]
+    least_baseline: float
+    budgets: tuple[int, ...]
+    seeds: tuple[int, ...]
+    epochs: int
+    tuning_epochs: int
+
+
+def baseline(problem: Problem, data: Data, seed: int, trial: bool) -> Baseline:
+    """The baseline of a seed; trained once and kept in a file.
+
+    Args:
+        problem: What is learned.
+        data: All of it, or the few images of a trial.
+        seed: Of the start and the order of the images.
+        trial: A model of few images need not be good.
+
+    Raises:
+        SystemExit: It misses `least_baseline`.
+    """
+    prefix = "" if problem.name == "mnist" else f"{problem.name}-"
+    path = OUT / f"{prefix}baseline-{len(data.train.images)}-{seed}.safetensors"
+    model = problem.make()
+    if not path.exists():
+        state = problem.train(data.train, seed)
+        model.load_state_dict(state)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({**state, _TARGETS: outputs_of(model, data.train.images)}, path)
+    state = load_file(path)
+    targets = state.pop(_TARGETS)
+    model.load_state_dict(state)
+    reached = accuracy(model, *data.validation)
+    if reached < problem.least_baseline and not trial:
+        raise SystemExit(f"{problem.name}, baseline {seed}: expected at least {problem.least_baseline}, got {reached}")
+    found = input_moments(model, data.train.images, [f"{layer}.weight" for layer in problem.shapes])
+    return Baseline(model, targets, {layer: found[f"{layer}.weight"] for layer in problem.shapes})
