@@ -26,7 +26,7 @@ def augmentation(settings: JobSettings, shape: Sequence[int]) -> Transform | Non
         ProblemError: `dataset_mismatch` if the samples are no images.
     """
     wish = settings.augment
-    if not wish.crop and not wish.flip:
+    if wish is None or not (wish.crop or wish.flip):
         return None
     if len(shape) not in (2, 3):
         detail = f"augment: expected images, got samples of shape {tuple(shape)}"

@@ -9,6 +9,7 @@ from adtn_client.commands import job_settings, output, server
 from adtn_client.commands.progress import display
 from adtn_client.commands.report_view import show_report
 from adtn_client.commands.submit import Request, compress_and_wait, submit
+from jobs.schemas.settings import Activation, Dense, Precision, Schedule
 
 
 def compress(  # noqa: PLR0913 - each is an option of the command line
@@ -20,6 +21,10 @@ def compress(  # noqa: PLR0913 - each is an option of the command line
     resize: Annotated[
         str | None, typer.Option(help="HEIGHTxWIDTH in pixels that the images of the data set are stretched to.")
     ] = None,
+    mean: Annotated[
+        str | None, typer.Option(help="Mean of each channel, with commas, after pixels are scaled to 0 to 1.")
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="Standard deviation of each channel, likewise.")] = None,
     layers: Annotated[
         str | None,
         typer.Option(help='Names or globs with commas between them, or "auto". Joined by +, they are one network.'),
@@ -35,16 +40,29 @@ def compress(  # noqa: PLR0913 - each is an option of the command line
     max_minutes: Annotated[float | None, typer.Option(help="Most minutes for these trials.")] = None,
     depth: Annotated[str | None, typer.Option(help='TN layers of each structure, or "auto".')] = None,
     gate_sites: Annotated[str | None, typer.Option(help='Sites that a gate acts on, or "auto".')] = None,
-    activation: Annotated[
-        str | None, typer.Option(help="Between TN layers: relu, leaky_relu, tanh, gelu, none.")
-    ] = None,
+    activation: Annotated[Activation | None, typer.Option(help="Between TN layers.")] = None,
     gate_bits: Annotated[
         int | None, typer.Option(help="Bits of each stored number of the gates, 2 to 8; by default they are floats.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of fine-tuning.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate of fine-tuning.")] = None,
     gate_lr: Annotated[str | None, typer.Option(help='Learning rate of the gates in fine-tuning, or "auto".')] = None,
+    schedule: Annotated[Schedule | None, typer.Option(help="Of the learning rates of fine-tuning.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Batch size of fine-tuning.")] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(help="Micro-batches of each step: less memory for the same gradient.")
+    ] = None,
+    dense: Annotated[
+        Dense | None,
+        typer.Option(help="Whether fine-tuning trains what stayed dense too. freeze: the gates alone."),
+    ] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Of the network's own layers in fine-tuning; what is stored keeps its own.")
+    ] = None,
+    distill: Annotated[
+        bool | None, typer.Option("--distill/--no-distill", help="Imitate the outputs of the original too.")
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(help="Softens the outputs that are imitated.")] = None,
     crop: Annotated[
         int | None, typer.Option(help="Pixels of black around the training images, of which random crops are taken.")
     ] = None,
@@ -86,10 +104,17 @@ def compress(  # noqa: PLR0913 - each is an option of the command line
                 "epochs": epochs,
                 "learning_rate": lr,
                 "gate_learning_rate": job_settings.number_or_auto("--gate-lr", gate_lr),
+                "schedule": schedule,
                 "batch_size": batch_size,
+                "accumulate": accumulate,
+                "dense": dense,
+                "precision": precision,
+                "distill": distill,
+                "temperature": temperature,
             },
             "search": {"max_trials": max_trials, "max_minutes": max_minutes},
             "image": {"resize": job_settings.size("--resize", resize)},
+            "normalize": job_settings.normalization(mean, std),
             "augment": {"crop": crop, "flip": flip or None},
             "exports": None if exports is None else job_settings.listed(exports),
             "seed": seed,

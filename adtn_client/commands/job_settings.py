@@ -61,6 +61,22 @@ def size(option: str, text: str | None) -> list[int] | None:
     return [int(height), int(width)]
 
 
+def normalization(mean: str | None, std: str | None) -> dict[str, list[float | int]] | None:
+    """Read `0.49,0.48,0.45`: the mean of each channel, and its standard deviation likewise.
+
+    Raises:
+        LocalError: One is there without the other, or holds what is no number.
+    """
+    if mean is None and std is None:
+        return None
+    if mean is None or std is None:
+        raise LocalError("--mean, --std: expected both or neither")
+    return {
+        "mean": [number("--mean", word) for word in listed(mean)],
+        "std": [number("--std", word) for word in listed(std)],
+    }
+
+
 def number_or_auto(option: str, text: str | None) -> float | int | str | None:
     """Read a number, or `auto`.
 

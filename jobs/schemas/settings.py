@@ -9,6 +9,9 @@ from jobs.schemas.common import Request
 Auto = Literal["auto"]
 Activation = Literal["none", "relu", "leaky_relu", "tanh", "gelu"]
 Export = Literal["adtn", "dense"]
+Schedule = Literal["cosine", "one_cycle"]
+Dense = Literal["train", "freeze"]
+Precision = Literal["float32", "bfloat16"]
 LearningRate = Annotated[float, Field(gt=0, le=100)]
 LayerName = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 FileId = Annotated[str, StringConstraints(pattern=r"^file_[0-9a-f]{32}$")]
@@ -108,10 +111,10 @@ class FineTuneSettings(Request):
     learning_rate: LearningRate = 0.005
     gate_learning_rate: LearningRate | Auto = "auto"
     batch_size: int = Field(default=256, ge=1, le=65_536)
-    schedule: Literal["cosine", "one_cycle"] = "cosine"
+    schedule: Schedule = "cosine"
     distill: bool = True
     temperature: float = Field(default=2.0, gt=0, le=100)
-    dense: Literal["train", "freeze"] = Field(
+    dense: Dense = Field(
         default="train",
         description='"freeze" leaves what stayed dense as it is, biases included, and trains the gates alone: layers '
         "before the first encoded one are then computed only once.",
@@ -119,7 +122,7 @@ class FineTuneSettings(Request):
     accumulate: int = Field(
         default=1, ge=1, le=1024, description="Micro-batches of a step: less memory for the same gradient."
     )
-    precision: Literal["float32", "bfloat16"] = Field(
+    precision: Precision = Field(
         default="float32",
         description="Of the network's own layers in training; gates and what is stored keep theirs.",
     )
@@ -172,7 +175,7 @@ class JobSettings(Request):
     search: SearchSettings = Field(default_factory=SearchSettings)
     image: ImageSettings = Field(default_factory=ImageSettings)
     normalize: NormalizeSettings | None = None
-    augment: AugmentSettings = Field(default_factory=AugmentSettings)
+    augment: AugmentSettings | None = None
     exports: list[Export] = Field(default=["adtn", "dense"], min_length=1, max_length=2)
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     name: Name | None = None

@@ -103,8 +103,21 @@ def test_compress_goes_all_the_way(server: ScriptedServer, tmp_path: Path) -> No
         "auto",
         "--epochs",
         "3",
+        "--dense",
+        "freeze",
+        "--accumulate",
+        "4",
+        "--precision",
+        "bfloat16",
+        "--schedule",
+        "one_cycle",
+        "--no-distill",
         "--resize",
         "32x48",
+        "--mean",
+        "0.49, 0.48",
+        "--std",
+        "0.2,1",
         "--crop",
         "4",
         "--flip",
@@ -125,8 +138,17 @@ def test_compress_goes_all_the_way(server: ScriptedServer, tmp_path: Path) -> No
             "target": {"parameters": 1250},
             "gate_bits": 4,
         },
-        "fine_tune": {"epochs": 3, "gate_learning_rate": "auto"},
+        "fine_tune": {
+            "epochs": 3,
+            "gate_learning_rate": "auto",
+            "schedule": "one_cycle",
+            "accumulate": 4,
+            "dense": "freeze",
+            "precision": "bfloat16",
+            "distill": False,
+        },
         "image": {"resize": [32, 48]},
+        "normalize": {"mean": [0.49, 0.48], "std": [0.2, 1]},
         "augment": {"crop": 4, "flip": True},
         "exports": ["adtn"],
     }
@@ -180,6 +202,8 @@ def test_interrupted_compress_cancels_its_job(server: ScriptedServer, tmp_path: 
         ([FILE_ID, "--target", "small"], "--target: expected a number, got 'small'"),
         ([FILE_ID, "--resize", "32"], "--resize: expected HEIGHTxWIDTH in pixels, such as 32x32, got '32'"),
         ([FILE_ID, "--resize", "3²x32"], "--resize: expected HEIGHTxWIDTH"),
+        ([FILE_ID, "--mean", "0.5"], "--mean, --std: expected both or neither"),
+        ([FILE_ID, "--mean", "0.5", "--std", "wide"], "--std: expected a number, got 'wide'"),
         ([FILE_ID, "--depth", "deep"], "--depth: expected a number, got 'deep'"),
     ],
 )
@@ -207,6 +231,9 @@ def test_missing_server_exits_with_3() -> None:
 
 def test_wrong_command_line_exits_with_2() -> None:
     assert adtn("worker", "--queue", "nothing").returncode == 2
+    done = adtn("compress", FILE_ID, "--dense", "half")
+    assert done.returncode == 2
+    assert "'half' is not one of 'train', 'freeze'" in done.stderr
 
 
 def test_status_shows_recent_jobs_and_json_for_programs(server: ScriptedServer) -> None:

@@ -58,6 +58,13 @@ def test_a_job_needs_nothing_but_a_checkpoint() -> None:
     assert settings.exports == ["adtn", "dense"]
 
 
+@pytest.mark.parametrize("name", ["normalize", "augment"])
+def test_null_stands_for_nothing_done_to_the_images(name: str) -> None:
+    without = JobSettings.model_validate({"checkpoint": FILE})
+    assert JobSettings.model_validate({"checkpoint": FILE, name: None}) == without
+    assert getattr(without, name) is None
+
+
 def test_settings_survive_being_stored() -> None:
     settings = JobSettings.model_validate(
         {

@@ -88,6 +88,7 @@ def test_the_generator_alone_decides():
 
 def test_nothing_is_done_where_nothing_is_asked_for():
     assert augmentation(settings(), (3, 8, 8)) is None
+    assert augmentation(settings(augment={"crop": 0}), (3, 8, 8)) is None
 
 
 @pytest.mark.parametrize("shape", [(64,), (2, 3, 8, 8)])
