@@ -119,9 +119,9 @@ ROWS = (
 TRAININGS: dict[tuple[str, bool], Training] = {
     ("fc2", False): Training(60_000, 10),
     ("lenet5", False): Training(60_000, 8, rate=2e-3),
-    ("alexnet", False): Training(20_000, 4),
-    ("zfnet", False): Training(20_000, 4),
-    ("vgg16", False): Training(20_000, 3),
+    ("alexnet", False): Training(20_000, 2),
+    ("zfnet", False): Training(20_000, 2),
+    ("vgg16", False): Training(20_000, 2),
     **{(network, True): Training(50_000, 40) for network in LINEAR},
 }
 """By network, and whether the data are a CIFAR: 40 epochs of that are meant for a GPU."""
