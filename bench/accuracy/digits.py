@@ -27,7 +27,7 @@ def read(_folder: Path | None) -> Data:
 def _train(part: Part, seed: int) -> dict[str, Tensor]:
     torch.manual_seed(seed)
     model = DigitsNet()
-    train(model, *part, epochs=20, seed=seed)
+    train(model, *part, epochs=40, seed=seed)
     return dict(model.state_dict())
 
 
