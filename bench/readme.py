@@ -26,8 +26,9 @@ def table(result: dict[str, Any]) -> str:
         )
     where = result["provenance"]
     machine = where["machine"]
+    seeds = len(where["seeds"])
     note = (
-        f"Median of {len(result['provenance']['seeds'])} seeds (lowest to highest). "
+        f"{'One seed' if seeds == 1 else f'Median of {seeds} seeds (lowest to highest)'}. "
         f"`{where['command']}` at {where['commit']}, {machine['cores']} cores of {machine['processor']}, "
         f"torch {machine['torch']}; every run is in `bench/results/lenet5_mnist.json`."
     )
