@@ -1,6 +1,9 @@
 """What is known by name: architectures and data sets."""
 
+import re
 from dataclasses import dataclass
+
+NUMBERED = re.compile(r"(.*?)\.?(\d*)")
 
 
 @dataclass(frozen=True)
@@ -13,6 +16,7 @@ class KnownArchitecture:
         layers: The names of its layers, in order, in the usual form.
         keys: The keys that a checkpoint must have, in that form.
         input: The shape of one input.
+        dropout: Whether there is usually dropout before or between its linear layers.
     """
 
     name: str
@@ -20,6 +24,17 @@ class KnownArchitecture:
     layers: tuple[str, ...]
     keys: tuple[str, ...]
     input: str
+    dropout: bool = False
+
+    def place(self, layer: str) -> tuple[int, int]:
+        """Where the network uses a layer, to sort by; also in a form with other numbers, such as that with batch norm.
+
+        Args:
+            layer: Its name in a checkpoint: a part of the network ("features") and a number there.
+        """
+        part, number = _numbered(layer)
+        parts = [_numbered(known)[0] for known in self.layers]
+        return parts.index(part) if part in parts else len(parts), number
 
 
 @dataclass(frozen=True)
@@ -32,6 +47,13 @@ class KnownDataset:
     classes: int
     train: int
     test: int
+
+
+def _numbered(layer: str) -> tuple[str, int]:
+    """`features.10` as ("features", 10); without a number it is 0."""
+    found = NUMBERED.fullmatch(layer)
+    assert found is not None
+    return found[1], int(found[2] or 0)
 
 
 def _keys(*layers: str) -> tuple[str, ...]:
@@ -72,6 +94,7 @@ ARCHITECTURES = {
             _ALEXNET,
             _keys(*_ALEXNET),
             _IMAGES,
+            dropout=True,
         ),
         KnownArchitecture(
             "zfnet",
@@ -80,6 +103,7 @@ ARCHITECTURES = {
             _ALEXNET,
             _keys(*_ALEXNET),
             _IMAGES,
+            dropout=True,
         ),
         KnownArchitecture(
             "vgg16",
@@ -87,6 +111,7 @@ ARCHITECTURES = {
             _VGG16,
             _keys(*_VGG16),
             _IMAGES,
+            dropout=True,
         ),
     )
 }

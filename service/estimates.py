@@ -2,8 +2,8 @@
 
 The model: a step of a fit builds every gate's product once forward and about twice that backward, so it costs
 `sites x entries x gate width` multiplications, plus a fixed overhead a gate; a step of fine-tuning decodes every weight
-in the same way and runs the batch through the model at two multiplications a parameter and input, thrice for
-forward and backward. A measured layer takes a few short fits more; a search takes the whole once a trial.
+in the same way and runs the batch through the model (`service.fine_tuning`). A measured layer takes a few short fits
+more; a search takes the whole once a trial.
 """
 
 import math
@@ -11,22 +11,27 @@ from collections.abc import Sequence
 
 from adtn.coding import max_bytes
 from adtn.plan import Plan, PlanEntry
-from jobs.catalogue import DATASETS
 from jobs.files import FileRecord
 from jobs.planning import MEASURED_SIZES, QUICK_STEPS, is_measured, is_searched, most_trials
 from jobs.schemas.jobs import Estimate, EstimatedLayer, EstimatedSearch, EstimatedSize
 from jobs.schemas.settings import JobSettings
+from service.fine_tuning import Tuning, operations, tuning
 
 # Measured on two CPU cores, rounded: numbers of a large matrix product a second, and the start of one operation.
 OPERATIONS_A_SECOND = 6e9
 SECONDS_A_GATE = 1e-4
 START_SECONDS = 10.0
 START_BYTES = 600 * 1024**2
+FROZEN_COPIES = 3
+"""Of the checkpoint in memory: the file's, the model's and the teacher's."""
+TRAINED_COPIES = 6
+"""With the gradients and Adam's two moments of all that stays dense."""
 
 BYTES_OF_DTYPE = {"float64": 8, "F64": 8, "float16": 2, "F16": 2, "bfloat16": 2, "BF16": 2}
 DEFAULT_BYTES = 4
 
-
+PLANNED = ("layers", "parameters", "bytes", "fine_tuning")
+"""What follows from the plan."""
 MEASURED = "the numbers are shared over the layers by what the worker measures: here they are shared evenly"
 SEARCHED = (
     "the size is not known before the job: it is the smallest of those tried that keeps the accuracy on held-out "
@@ -50,7 +55,8 @@ def estimate(
     widths = {layer["key"]: BYTES_OF_DTYPE.get(layer["dtype"], DEFAULT_BYTES) for layer in checkpoint.layers or []}
     gate_bits = settings.compression.gate_bits
     layers = [_layer(entry, widths[entry.layer.weights[0].key], gate_bits) for entry in plan.entries]
-    once = _fit_seconds(settings, plan) + _tune_seconds(settings, plan, checkpoint, dataset)
+    work = tuning(settings, plan, checkpoint, dataset)
+    once = _fit_seconds(settings, plan) + _tune_seconds(settings, plan, work)
     search = _search(settings, plans, checkpoint, once) if is_searched(settings.compression) else None
     trials = min(search.trials * search.seconds_a_trial, search.max_seconds) if search else 0
     measured = is_measured(settings.compression)
@@ -61,12 +67,14 @@ def estimate(
         bytes=_size(sum(layer.original_bytes for layer in layers), sum(layer.compressed_bytes for layer in layers)),
         seconds=round(START_SECONDS + (_measuring_seconds(plan) if measured else 0) + trials + once),
         memory_bytes=_memory(settings, plan, checkpoint, dataset),
-        rough=[*(("layers", "parameters", "bytes") if search or measured else ()), "seconds", "memory_bytes"],
+        fine_tuning=work.view() if work.steps else None,
+        rough=[*(PLANNED if search or measured else ()), "seconds", "memory_bytes"],
         search=search,
         notes=[
             *((SEARCHED,) if search else ()),
             *((MEASURED,) if measured else ()),
             *((CODED,) if gate_bits is not None else ()),
+            *work.notes(),
         ],
     )
 
@@ -118,22 +126,9 @@ def _fit_seconds(settings: JobSettings, plan: Plan) -> float:
     return settings.fit.steps * sum(_decode_seconds(entry) for entry in plan.entries)
 
 
-def _tune_seconds(settings: JobSettings, plan: Plan, checkpoint: FileRecord, dataset: FileRecord | None) -> float:
-    samples = _samples(settings, dataset)
-    options = settings.fine_tune
-    steps = options.epochs * math.ceil(samples / options.batch_size)
-    decoding = steps * sum(_decode_seconds(entry) for entry in plan.entries)
-    passes = 4 if options.distill else 3
-    operations = options.epochs * samples * passes * 2 * _parameters(checkpoint)
-    return decoding + operations / OPERATIONS_A_SECOND
-
-
-def _samples(settings: JobSettings, dataset: FileRecord | None) -> int:
-    """Inputs of the training split, as far as they are known; 0 without data."""
-    if dataset is not None:
-        splits = (dataset.summary or {}).get("splits", {})
-        return int(splits.get("train", 0))
-    return DATASETS[settings.dataset].train if settings.dataset in DATASETS else 0
+def _tune_seconds(settings: JobSettings, plan: Plan, work: Tuning) -> float:
+    decoding = work.steps * sum(_decode_seconds(entry) for entry in plan.entries)
+    return decoding + operations(work, settings.fine_tune) / OPERATIONS_A_SECOND
 
 
 def _parameters(checkpoint: FileRecord) -> int:
@@ -146,10 +141,11 @@ def _decoded_entries(entry: PlanEntry) -> int:
 
 
 def _memory(settings: JobSettings, plan: Plan, checkpoint: FileRecord, dataset: FileRecord | None) -> int:
-    """Model, teacher, gradients and Adam's moments; each TN layer's product of the largest weight; the data."""
+    """The copies of the model; each TN layer's product of the largest weight; the data."""
     largest = max((_decoded_entries(entry) for entry in plan.entries), default=0)
     data = _data_bytes(settings, dataset) if dataset else 0
-    return START_BYTES + 6 * checkpoint.bytes + 4 * 3 * largest + data
+    copies = FROZEN_COPIES if settings.fine_tune.dense == "freeze" else TRAINED_COPIES
+    return START_BYTES + copies * checkpoint.bytes + 4 * 3 * largest + data
 
 
 def _data_bytes(settings: JobSettings, dataset: FileRecord) -> int:

@@ -92,6 +92,19 @@ class EstimatedSearch(BaseModel):
     max_seconds: float = Field(description="The cap on all trials together.")
 
 
+class EstimatedFineTuning(BaseModel):
+    """The training of the compressed model."""
+
+    trained_parameters: int = Field(description="Numbers that are trained: of the gates, and of what stayed dense.")
+    kept_layers: list[str] = Field(
+        description='With `dense` "freeze": layers before the first encoded one, whose outputs are computed once. '
+        "Empty where the architecture is not known, and with `augment`."
+    )
+    cached_bytes: int | None = Field(
+        description="Of these outputs on the worker's disk; null where they depend on more than the weights' shapes."
+    )
+
+
 class Estimate(BaseModel):
     """What a job would come to. Sizes are exact where `rough` does not name them; seconds and memory are rough."""
 
@@ -108,4 +121,7 @@ class Estimate(BaseModel):
     search: EstimatedSearch | None = Field(
         default=None, description="Where an accuracy is asked for: sizes above are then those of the largest trial."
     )
-    notes: list[str] = Field(default=[], description="Why what cannot be known before the job is not.")
+    fine_tuning: EstimatedFineTuning | None = Field(default=None, description="Null without data and without epochs.")
+    notes: list[str] = Field(
+        default=[], description="What is assumed, and why what cannot be known before the job is not."
+    )

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -383,7 +383,7 @@ def test_an_estimate_says_what_the_plan_comes_to_and_starts_nothing(checkpoint: 
     assert estimate["parameters"]["compressed"] == sum(layer["compressed"] for layer in estimate["layers"]) <= 1300
     assert estimate["bytes"]["original"] == 4 * 60480
     assert estimate["seconds"] > 0
-    assert estimate["rough"] == ["layers", "parameters", "bytes", "seconds", "memory_bytes"]
+    assert estimate["rough"] == ["layers", "parameters", "bytes", "fine_tuning", "seconds", "memory_bytes"]
     assert "measures" in estimate["notes"][0]
     assert api.get("/v1/jobs", params={"limit": 1}).json()["data"] == before
 
@@ -455,6 +455,44 @@ def test_an_estimate_of_gates_in_few_bits_is_an_upper_bound_in_bytes_and_says_so
     assert four["bytes"]["compressed"] == sum(layer["compressed_bytes"] for layer in four["layers"])
     assert "upper bound" in four["notes"][-1]
     assert not any("upper bound" in note for note in floats["notes"])
+
+
+def test_an_estimate_says_what_is_trained_and_what_is_computed_once(checkpoint: str, api: httpx.Client) -> None:
+    def estimate(fine_tune: dict[str, Any], layers: Sequence[str] = ("fc1", "fc2"), **more: Any) -> dict[str, Any]:
+        body = {
+            **{"checkpoint": checkpoint, "architecture": "lenet5", "dataset": "digits", "fine_tune": fine_tune},
+            "compression": {"layers": layers, "structure": {"depth": 2}},
+        }
+        answer = api.post("/v1/jobs/estimate", json=body | more)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    whole, gates = estimate({}), estimate({"dense": "freeze"})
+    numbers = gates["parameters"]["compressed"]
+    assert gates["fine_tuning"] == {
+        "trained_parameters": numbers,
+        "kept_layers": ["conv1", "conv2"],
+        "cached_bytes": 1437 * 400 * 4,  # samples of the digits, inputs of fc1
+    }
+    assert "assumed to fit the worker's disk" in gates["notes"][-1]
+    assert whole["fine_tuning"] == {
+        "trained_parameters": numbers + 61706 - 48000 - 10080,
+        "kept_layers": [],
+        "cached_bytes": 0,
+    }
+    assert (whole["notes"], gates["seconds"] <= whole["seconds"]) == ([], True)
+    # Half of the copies of the checkpoint: no gradient and no moments of Adam for what is frozen.
+    size = api.get(f"/v1/files/{checkpoint}").json()["bytes"]
+    assert whole["memory_bytes"] - gates["memory_bytes"] == 3 * size
+
+    convolution = estimate({"dense": "freeze"}, ["conv2"])["fine_tuning"]
+    assert (convolution["kept_layers"], convolution["cached_bytes"]) == (["conv1"], None)
+    augmented = estimate({"dense": "freeze"}, augment={"flip": True})
+    assert (augmented["fine_tuning"]["kept_layers"], augmented["fine_tuning"]["cached_bytes"]) == ([], 0)
+    assert "no layer is computed once" in augmented["notes"][-1]
+    assert estimate({"epochs": 0})["fine_tuning"] is None
+    assert estimate({}, architecture=None, dataset=None)["fine_tuning"] is None
 
 
 def test_an_estimate_grows_with_the_work(checkpoint: str, api: httpx.Client) -> None:

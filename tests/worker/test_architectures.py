@@ -196,6 +196,15 @@ def test_the_names_and_keys_are_those_that_the_service_lists():
             assert tuple(weighted) == catalogue.ARCHITECTURES[name].layers
 
 
+@pytest.mark.parametrize("name", ["alexnet", "vgg16"])
+def test_the_service_knows_the_order_of_layers_in_the_form_with_batch_norm(name: str):
+    with torch.device("meta"):
+        model = architectures.build(name, sequential_state(name, batch_norm=True), None).model
+    used = [module for module, found in model.named_modules() if isinstance(found, nn.Linear | nn.Conv2d)]
+    assert tuple(used) != catalogue.ARCHITECTURES[name].layers
+    assert sorted(sorted(used), key=catalogue.ARCHITECTURES[name].place) == used
+
+
 def test_building_needs_no_adtn():
     for module in OWN_MODULES:
         assert "adtn" not in inspect.getsource(module)

@@ -9,23 +9,25 @@ from safetensors.torch import load_file
 from support.digits import DigitsLeNet
 from support.worker_jobs import artifact, run_once
 
+from jobs import files
 from jobs.schemas.report import Report
 from jobs.schemas.settings import JobSettings
+from service.estimates import estimate
+from service.planning import plans_for
 from worker.pipeline.options import fine_tune_options
 from worker.resources import Resources
+
+WISH = {
+    "architecture": "lenet5",
+    "dataset": "digits",
+    "compression": {"layers": ["fc1", "fc2"], "structure": {"depth": 1}},
+    "fit": {"steps": 5},
+}
 
 
 def run(resources: Resources, checkpoint_id: str, folder: Path, **settings: Any) -> tuple[Report, dict[str, Any]]:
     """Run a job to its end; its report and the dense weights."""
-    wish = {
-        "checkpoint": checkpoint_id,
-        "architecture": "lenet5",
-        "dataset": "digits",
-        "compression": {"layers": ["fc1", "fc2"], "structure": {"depth": 1}},
-        "fit": {"steps": 5},
-        **settings,
-    }
-    job = run_once(resources, wish)
+    job = run_once(resources, {"checkpoint": checkpoint_id, **WISH, **settings})
     assert job.status == "succeeded", job.error
     return Report.model_validate(job.report), load_file(artifact(resources, job.id, "dense", folder))
 
@@ -43,6 +45,21 @@ def test_what_stayed_dense_may_stay_as_it_was(resources: Resources, checkpoint_i
     assert report.fine_tuning.preparation_seconds > 0
     assert report.fine_tuning.cached_bytes == 1437 * 64 * 4  # what fc1 takes in
     assert report.fine_tuning.not_cached is None
+
+
+def test_an_estimate_knows_what_will_be_computed_once(resources: Resources, checkpoint_id: str, tmp_path: Path) -> None:
+    settings = {
+        "compression": {"layers": ["fc2"], "structure": {"depth": 1}},
+        "fine_tune": {"epochs": 1, "dense": "freeze", "precision": "bfloat16"},
+    }
+    report, _ = run(resources, checkpoint_id, tmp_path, **settings)
+    wish = JobSettings.model_validate({"checkpoint": checkpoint_id, **WISH, **settings})
+    checkpoint = files.get(resources.db, "local", checkpoint_id)
+    found = estimate(wish, plans_for(wish.compression, checkpoint), checkpoint, None).fine_tuning
+    assert found is not None
+    assert report.fine_tuning is not None
+    assert found.cached_bytes == report.fine_tuning.cached_bytes > 0
+    assert found.trained_parameters == report.parameters.encoded.compressed
 
 
 def test_a_model_that_is_trained_as_a_whole_keeps_nothing(

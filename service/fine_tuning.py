@@ -1,0 +1,144 @@
+"""What fine-tuning would come to, by the shapes of the weights: what is trained, and what is computed only once."""
+
+import math
+from dataclasses import dataclass
+
+from adtn.plan import Plan
+from jobs.catalogue import ARCHITECTURES, DATASETS
+from jobs.files import FileRecord
+from jobs.schemas.jobs import EstimatedFineTuning
+from jobs.schemas.settings import FineTuneSettings, JobSettings
+
+BYTES_OF_PRECISION = {"float32": 4, "bfloat16": 2}
+
+KEPT = (
+    "the outputs of fine_tuning.kept_layers are assumed to fit the worker's disk, and dropout to come right after them "
+    "where the architecture has any: the worker looks, and may keep less or more"
+)
+NOT_KEPT = "with augment each step sees other images, so no layer is computed once, though what stayed dense is frozen"
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The work of fine-tuning.
+
+    Attributes:
+        samples: Of the training split; 0 without data.
+        steps: Of the optimiser; 0 if nothing is trained.
+        dense: Numbers of what stays dense, tied ones once.
+        encoded: Dense entries of the encoded weights.
+        gates: Numbers that the gates have.
+        kept: Numbers of the layers that are computed once.
+        kept_layers: Their names, in the order in which the network uses them.
+        cached_bytes: Of what they hand on, for all samples; None where that does not follow from shapes.
+        frozen: Whether the gates alone are trained.
+        augmented: Whether each step sees other inputs.
+    """
+
+    samples: int
+    steps: int
+    dense: int
+    encoded: int
+    gates: int
+    kept: int
+    kept_layers: tuple[str, ...]
+    cached_bytes: int | None
+    frozen: bool
+    augmented: bool
+
+    def view(self) -> EstimatedFineTuning:
+        """As it is sent."""
+        return EstimatedFineTuning(
+            trained_parameters=self.gates if self.frozen else self.gates + self.dense,
+            kept_layers=list(self.kept_layers),
+            cached_bytes=self.cached_bytes,
+        )
+
+    def notes(self) -> list[str]:
+        """What is assumed."""
+        if self.kept_layers:
+            return [KEPT]
+        return [NOT_KEPT] if self.steps and self.frozen and self.augmented else []
+
+
+def tuning(settings: JobSettings, plan: Plan, checkpoint: FileRecord, dataset: FileRecord | None) -> Tuning:
+    """The work of fine-tuning a plan.
+
+    Args:
+        settings: What is asked for.
+        plan: What is encoded.
+        checkpoint: The file, inspected.
+        dataset: The data set, if it is a file.
+    """
+    samples = _samples(settings, dataset)
+    steps = settings.fine_tune.epochs * math.ceil(samples / settings.fine_tune.batch_size)
+    frozen = settings.fine_tune.dense == "freeze"
+    augment = settings.augment
+    augmented = augment is not None and (augment.crop > 0 or augment.flip)
+    kept: tuple[str, ...] = ()
+    numbers: int | None = 0
+    if steps and frozen and not augmented:
+        kept, numbers = _steady(settings, plan, checkpoint)
+    width = BYTES_OF_PRECISION[settings.fine_tune.precision]
+    sizes = {layer["name"]: layer["parameters"] for layer in checkpoint.layers or []}
+    return Tuning(
+        samples=samples,
+        steps=steps,
+        dense=int((checkpoint.summary or {}).get("parameters", 0)) - plan.original,
+        encoded=plan.original,
+        gates=plan.parameters,
+        kept=sum(sizes[name] for name in kept),
+        kept_layers=kept,
+        cached_bytes=None if numbers is None else samples * numbers * width,
+        frozen=frozen,
+        augmented=augmented,
+    )
+
+
+def operations(work: Tuning, options: FineTuneSettings) -> int:
+    """Multiplications of all passes through the network, two a parameter and sample.
+
+    A step goes forward once, and backward twice through what is trained, once through what is frozen. The teacher's
+    outputs are computed once, unless each step sees other inputs.
+
+    Args:
+        work: What there is to do.
+        options: For the epochs, and whether there is a teacher.
+    """
+    if not work.steps:
+        return 0
+    step = 3 * work.encoded + (2 if work.frozen else 3) * (work.dense - work.kept)
+    teacher = work.dense + work.encoded if options.distill else 0
+    passes = options.epochs * step + work.kept + teacher * (options.epochs if work.augmented else 1)
+    return 2 * work.samples * passes
+
+
+def _samples(settings: JobSettings, dataset: FileRecord | None) -> int:
+    """Inputs of the training split, as far as they are known; 0 without data."""
+    if dataset is not None:
+        splits = (dataset.summary or {}).get("splits", {})
+        return int(splits.get("train", 0))
+    return DATASETS[settings.dataset].train if settings.dataset in DATASETS else 0
+
+
+def _steady(settings: JobSettings, plan: Plan, checkpoint: FileRecord) -> tuple[tuple[str, ...], int | None]:
+    """The layers before the first encoded one and before dropout; and how many numbers they hand on, a sample.
+
+    The worker sees the network and finds the place itself. Here its layers are known by name, in their order. What a
+    linear layer takes in is its width; what a convolution does depends on strides and padding, so that it is None.
+    """
+    known = ARCHITECTURES.get(settings.architecture or "")
+    if known is None:
+        return (), 0
+    encoded = {weight.key for entry in plan.entries for weight in entry.layer.weights}
+    kept: list[str] = []
+    numbers: int | None = None
+    for layer in sorted(checkpoint.layers or [], key=lambda layer: known.place(layer["name"])):
+        is_linear = layer["kind"] == "linear"
+        if layer["key"] in encoded:
+            numbers = layer["shape"][1] if is_linear else None
+            break
+        if is_linear and known.dropout:
+            break
+        kept.append(layer["name"])
+    return tuple(kept), numbers if kept else 0
