@@ -102,7 +102,7 @@ def training_step(_arguments: argparse.Namespace) -> None:
 
 
 def fine_tuning(_arguments: argparse.Namespace) -> None:
-    """Run it and print its table."""
+    """Run it and write its table."""
     from bench import fine_tuning
 
     fine_tuning.run()

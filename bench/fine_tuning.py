@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import adtn
+from bench.markers import DOCS, write_between
 from bench.record import provenance, store
 from worker.architectures.new import create
 
@@ -65,12 +66,12 @@ VARIANTS = tuple(Variant(weights, kept) for weights in ("dense", "encoded") for 
 
 
 def run() -> None:
-    """Measure, store and print."""
+    """Measure, store, and write the table of its page."""
     torch.set_num_threads(os.cpu_count() or 1)
     size = Size()
-    result = {"provenance": provenance(COMMAND, [SEED]), "size": asdict(size), "rows": measured(size)}
+    result: dict[str, Any] = {"provenance": provenance(COMMAND, [SEED]), "size": asdict(size), "rows": measured(size)}
     store("fine_tuning", result)
-    print(table(result))
+    write_between(DOCS / "paper.md", "fine-tuning", table(result))
 
 
 def measured(size: Size) -> list[dict[str, Any]]:

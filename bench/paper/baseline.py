@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bench.lenet5_mnist import LeNet5
-from bench.paper.data import Images, as_floats
+from bench.paper.data import Images, Split, as_floats
 from bench.paper.rows import CLASSES, SHAPES, Row, Training
 from worker.architectures.fc2 import FC2
+from worker.architectures.networks import NETWORKS
 from worker.architectures.new import create
 
 OUT = Path(__file__).parent.parent / "out" / "paper"
@@ -22,49 +23,72 @@ _EVALUATED = 250
 
 
 class Baseline(NamedTuple):
-    """A trained network, the file that is uploaded, and how long the training took (0 if it was kept)."""
+    """A trained network, the file that is uploaded, and how long the training took (None if it was kept)."""
 
     model: nn.Module
     path: Path
-    seconds: float
+    seconds: float | None
 
 
-def untrained(row: Row) -> nn.Module:
-    """The network of a row in its full size; the sequential ones with batch norm where VGG-16 needs it to learn."""
+def untrained(row: Row, *, small: bool = False) -> nn.Module:
+    """The network of a row; the sequential ones with batch norm where VGG-16 needs it to learn.
+
+    Args:
+        row: Says which network, and for which data.
+        small: Whether the networks that take minutes are made narrow, for a trial.
+    """
     shape, classes = SHAPES[row.data], CLASSES[row.data]
     if row.network == "fc2":
         return FC2(shape[1] * shape[2], HIDDEN, classes)
     if row.network == "lenet5":
         return LeNet5()
-    return create(row.network, shape, classes, batch_norm=row.network == "vgg16")
+    sizes = _narrow(row.network) if small else {}
+    return create(row.network, shape, classes, batch_norm=row.network == "vgg16", **sizes)
 
 
-def baseline(row: Row, images: Images, training: Training, seed: int) -> Baseline:
-    """Train the network of a row, or take the one that is kept."""
+def _narrow(name: str) -> dict[str, Any]:
+    """Sizes with a sixteenth of the published channels."""
+    widths = next(network.widths for network in NETWORKS if network.name == name)
+    return {"widths": [width // 16 for width in widths], "hidden": [128, 128]}
+
+
+def baseline(row: Row, images: Images, training: Training, seed: int, *, small: bool = False) -> Baseline:
+    """Train the network of a row, or take the one that is kept.
+
+    Args:
+        row: Of the table.
+        images: The training images among them are what the network learns from.
+        training: Epochs, batch and rate.
+        seed: Of the start and of the batches.
+        small: As in `untrained`; kept apart.
+    """
     torch.manual_seed(seed)
-    model = untrained(row)
-    path = OUT / f"{row.network}-{row.data}-{len(images.train.images)}-{training.epochs}-{seed}.safetensors"
-    started = time.perf_counter()
+    model = untrained(row, small=small)
+    name = f"{row.network}-{row.data}-{len(images.train.images)}-{training.epochs}-{seed}.safetensors"
+    path = OUT / "trial" / name if small else OUT / name
     if path.exists():
         model.load_state_dict(load_file(path))
-        return Baseline(model.eval(), path, 0.0)
-    train(model, images, training)
+        return Baseline(model.eval(), path, None)
+    started = time.perf_counter()
+    train(model, images.train, training)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(model.state_dict(), path)
-    return Baseline(model.eval(), path, time.perf_counter() - started)
+    unfinished = path.with_suffix(".tmp")
+    save_file(model.state_dict(), unfinished)
+    unfinished.rename(path)  # whoever stops this in the middle leaves no file that looks whole
+    return Baseline(model.eval(), path, round(time.perf_counter() - started, 1))
 
 
-def train(model: nn.Module, images: Images, training: Training) -> None:
+def train(model: nn.Module, images: Split, training: Training) -> None:
     """Adam along a cosine, in place; the model ends on the CPU."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device).train()
     optimiser = torch.optim.Adam(model.parameters(), lr=training.rate)
-    count = len(images.train.images)
+    count = len(images.images)
     rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, training.epochs * -(-count // training.batch))
     for _ in range(training.epochs):
         for chosen in torch.split(torch.randperm(count), training.batch):
-            inputs = as_floats(images.train.images[chosen]).to(device)
-            loss = functional.cross_entropy(model(inputs), images.train.labels[chosen].to(device))
+            inputs = as_floats(images.images[chosen]).to(device)
+            loss = functional.cross_entropy(model(inputs), images.labels[chosen].to(device))
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             optimiser.step()
