@@ -35,10 +35,11 @@ def main() -> None:
     tuning.set_defaults(run=fine_tuning)
     paper = names.add_parser("paper", help="the rows of the paper through the running service")
     paper.add_argument("--mnist", type=Path, help="folder with the four MNIST IDX files, gzipped or not")
-    paper.add_argument("--cifar-10", type=Path, help="the archive, binary version")
-    paper.add_argument("--cifar-100", type=Path, help="the archive, binary version")
+    paper.add_argument("--cifar-10", type=Path, help="the archive, Python or binary version")
+    paper.add_argument("--cifar-100", type=Path, help="the archive, Python or binary version")
     paper.add_argument("--rows", type=_names, help="only these, separated by commas")
-    paper.add_argument("--images", type=int, help="a trial with so few images; it is stored apart from the results")
+    paper.add_argument("--seeds", type=int, default=1, help="number of seeds for each row")
+    paper.add_argument("--images", type=int, help="a trial: so few images, narrow networks, stored apart")
     paper.set_defaults(run=rows_of_the_paper)
     bits = names.add_parser("gate-bits", help="accuracy and bytes of gates in few bits, on the digits of scikit-learn")
     bits.set_defaults(run=gate_bits)
@@ -109,14 +110,17 @@ def fine_tuning(_arguments: argparse.Namespace) -> None:
 
 
 def rows_of_the_paper(arguments: argparse.Namespace) -> None:
-    """Run the rows that are missing and write their tables; fail where one has more numbers than allowed."""
+    """Run the rows that are missing and write their tables; fail where one failed or has more numbers than allowed."""
     from bench.paper import page, run
-    from bench.paper.rows import ROWS
+    from bench.paper.rows import ROWS, named
 
     given = {"mnist": arguments.mnist, "cifar-10": arguments.cifar_10, "cifar-100": arguments.cifar_100}
+    try:
+        rows = ROWS if arguments.rows is None else named(arguments.rows)
+    except ValueError as error:
+        raise SystemExit(f"--rows: {error}") from None
     sources = {name: path for name, path in given.items() if path is not None}
-    names = arguments.rows or tuple(row.name for row in ROWS)
-    missed = run.run(run.Wanted(sources, names, images=arguments.images))
+    missed = run.run(run.Wanted(sources, rows, range(arguments.seeds), arguments.images))
     if arguments.images is None:
         page.write()
     if missed:

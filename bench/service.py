@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from safetensors import safe_open
 
@@ -40,15 +40,16 @@ def stored_numbers(path: Path) -> int:
         return sum(file.get_slice(key).get_shape()[0] for key in file.keys() if key.endswith(".gates"))  # noqa: SIM118
 
 
-def check_claims(claims: Mapping[str, tuple[Any, Any]]) -> None:
+def check_claims(claims: Mapping[str, tuple[float, float]], tolerance: float = 0.0) -> None:
     """Refuse a run whose report is not what the downloaded files say.
 
     Args:
         claims: What was found and what the report says, by what it is.
+        tolerance: By how much they may differ.
 
     Raises:
         SystemExit: They differ.
     """
     for claim, (got, reported) in claims.items():
-        if got != reported:
+        if not abs(got - reported) <= tolerance:
             raise SystemExit(f"{claim}: the report says {reported}, got {got}")

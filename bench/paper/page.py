@@ -1,49 +1,56 @@
 """Writes the table of the rows into docs/paper.md, and those that were run into README.md."""
 
-import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Sequence
 
+from bench.lenet5_mnist import summary
 from bench.markers import DOCS, write_between
+from bench.paper.goals import difference
+from bench.paper.results import Result, Results
 from bench.paper.rows import ROWS, TITLES, Published, Row
-from bench.readme import README
-from bench.record import RESULTS
+from bench.paper.run import PATH
+from bench.readme import README, spread
 
 HEADER = (
-    "| network, data: encoded layers | weights | allowed | stored | accuracy before | after fit | after fine-tuning "
-    "| the paper: numbers stored, accuracy | seconds (job) |\n"
-    "|---|---|---|---|---|---|---|---|---|"
+    "| network, data: encoded layers | numbers | allowed | stored | accuracy before | after fit | after fine-tuning "
+    "| points | the paper: numbers stored, accuracy, points | seconds (job) |\n"
+    "|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
 def write() -> None:
     """Put the tables between their markers."""
-    stored = json.loads((RESULTS / "paper.json").read_text())
-    write_between(DOCS / "paper.md", "paper", f"{table(stored)}\n\n{note(stored)}")
-    write_between(README, "paper", table(stored, only_run=True))
+    results = Results(PATH)
+    write_between(DOCS / "paper.md", "paper", f"{table(results)}\n\n{note(results)}".rstrip())
+    write_between(README, "paper", table(results, only_run=True))
 
 
-def table(stored: Mapping[str, Any], only_run: bool = False) -> str:
+def table(results: Results, *, only_run: bool = False) -> str:
     """A line a row.
 
     Args:
-        stored: Results by the row's name.
-        only_run: Leave out rows that were not run.
+        results: What was run.
+        only_run: Leave out rows that were not.
     """
-    lines = [line(row, stored.get(row.name)) for row in ROWS if row.name in stored or not only_run]
-    return "\n".join([HEADER, *lines])
+    found = {row: results.of(row) for row in ROWS}
+    return "\n".join([HEADER, *(line(row, runs) for row, runs in found.items() if runs or not only_run)])
 
 
-def line(row: Row, found: Mapping[str, Any] | None) -> str:
-    """One row; without a result, what it takes to get one."""
+def line(row: Row, runs: Sequence[Result]) -> str:
+    """One row, the median over its seeds; without a result, what it takes to get one."""
     paper = published(row.published)
-    if found is None:
-        option = f"--{row.data} ARCHIVE" if row.data.startswith("cifar") else "--mnist FOLDER"
-        return f"| {row.title} | | {row.parameters:,} | not run: give `{option}` | | | | {paper} | |"
-    before, fit, final = (f"{100 * found[name]:.2f}" for name in ("baseline", "after_fit", "final"))
+    if not runs:
+        return f"| {row.title} | | {row.parameters:,} | not run: give `{row.option}` | | | | | {paper} | |"
+
+    def figure(of: Callable[[Result], float], form: str) -> str:
+        return spread(summary([of(found) for found in runs]), form)
+
+    before, fit, final = (
+        figure(lambda found, name=name: 100 * found[name], "{:.2f}") for name in ("baseline", "after_fit", "final")
+    )
     return (
-        f"| {row.title} | {found['original']:,} | {row.parameters:,} | {found['compressed']:,} | {before} | {fit} "
-        f"| **{final}** | {paper} | {found['seconds']['job']:,.0f} |"
+        f"| {row.title} | {runs[0]['original']:,} | {row.parameters:,} "
+        f"| {figure(lambda found: found['compressed'], '{:,.0f}')} | {before} | {fit} | **{final}** "
+        f"| {figure(difference, '{:+.2f}')} | {paper} | {figure(lambda found: found['seconds']['job'], '{:,.0f}')} |"
     )
 
 
@@ -51,17 +58,24 @@ def published(figures: Published | None) -> str:
     """The paper's figures, with the data they are of."""
     if figures is None:
         return "not in its abstract"
-    return f"{figures.parameters}, {figures.before} → {figures.after} ({TITLES[figures.data]})"
+    return (
+        f"{figures.parameters}, {figures.before:.2f} → {figures.after:.2f}, {figures.difference:+.2f} "
+        f"({TITLES[figures.data]})"
+    )
 
 
-def note(stored: Mapping[str, Any]) -> str:
-    """Where the numbers come from: a line a row that was run."""
-    return "\n".join(
-        f"- {row.title}: trained for {found['epochs']} epochs on {found['images']:,} images, "
-        f"{found['samples']:,} to test; 95 % interval of the last accuracy "
-        f"{' to '.join(f'{100 * end:.2f}' for end in found['interval_95']['final'])}. "
-        f"At {found['provenance']['commit']}, {found['provenance']['machine']['cores']} cores of "
-        f"{found['provenance']['machine']['processor']}, seed {found['provenance']['seeds'][0]}."
-        for row in ROWS
-        if (found := stored.get(row.name)) is not None
+def note(results: Results) -> str:
+    """Where the numbers come from: a line a row and seed."""
+    return "\n".join(_source(row, found) for row in ROWS for found in results.of(row))
+
+
+def _source(row: Row, found: Result) -> str:
+    where = found["provenance"]
+    low, high = (100 * end for end in found["interval_95"]["final"])
+    return (
+        f"- {row.title}: original and compressed network are trained on the same {found['images']:,} images, the "
+        f"original for {found['epochs']} epochs; {found['samples']:,} to test; 95 % interval of the last accuracy "
+        f"{low:.2f} to {high:.2f}. "
+        f"At {where['commit']}, {where['machine']['cores']} cores of {where['machine']['processor']}, "
+        f"seed {where['seeds'][0]}."
     )

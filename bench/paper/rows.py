@@ -1,6 +1,6 @@
 """The rows: a network, data, the layers that are encoded, the numbers allowed, and what the paper says of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -54,6 +54,11 @@ class Published:
     after: float
     data: Data
 
+    @property
+    def difference(self) -> float:
+        """After less before, in points."""
+        return round(self.after - self.before, 2)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -80,6 +85,16 @@ class Row:
         """One word for the command line and the stored result: "vgg16-mnist-32-classifier.0-classifier.3"."""
         layers = ["+".join(item) if isinstance(item, tuple) else item for item in self.layers]
         return "-".join([self.network, self.data, *layers])
+
+    @property
+    def source(self) -> str:
+        """Which of the user's data it takes: "mnist", "cifar-10" or "cifar-100"."""
+        return "mnist" if self.data.startswith("mnist") else self.data
+
+    @property
+    def option(self) -> str:
+        """How they are given on the command line."""
+        return "--mnist FOLDER" if self.source == "mnist" else f"--{self.source} ARCHIVE"
 
     @property
     def title(self) -> str:
@@ -125,6 +140,18 @@ TRAININGS: dict[tuple[str, bool], Training] = {
     **{(network, True): Training(50_000, 40) for network in LINEAR},
 }
 """By network, and whether the data are a CIFAR: 40 epochs of that are meant for a GPU."""
+
+
+def named(names: Sequence[str]) -> tuple[Row, ...]:
+    """Rows by their names, in the order of the table.
+
+    Raises:
+        ValueError: There is no such row.
+    """
+    known = {row.name for row in ROWS}
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"expected rows among {', '.join(sorted(known))}; got {', '.join(unknown)}")
+    return tuple(row for row in ROWS if row.name in names)
 
 
 def training_of(row: Row) -> Training:

@@ -10,7 +10,7 @@ from adtn_client.errors import ClientError
 from bench.paper.baseline import OUT, baseline
 from bench.paper.data import Images, first, read
 from bench.paper.goals import broken, goals
-from bench.paper.job import check, compress
+from bench.paper.job import ENCODED, check, compress
 from bench.paper.results import Result, Results
 from bench.paper.rows import ROWS, Row, training_of
 from bench.record import RESULTS, provenance
@@ -58,16 +58,57 @@ def run(wanted: Wanted) -> list[str]:
         Why a row failed, or does not keep its promise.
     """
     results = Results(wanted.path)
-    failed = []
+    failed = _run_missing(wanted, results)
+    for row, seed in wanted.runs():
+        if (found := results.find(row, seed)) is not None:
+            print(f"{row.title}, seed {seed}: {goals(row, found)}")
+            if (reason := broken(row, found)) is not None:
+                failed.append(f"{row.title}, seed {seed}: {reason}")
+    return failed
+
+
+def _run_missing(wanted: Wanted, results: Results) -> list[str]:
+    """Add the results that are not there yet; what went wrong."""
     missing = [pair for pair in wanted.runs() if results.find(*pair) is None]
-    if missing:
-        with tempfile.TemporaryDirectory() as name, running_service(Path(name) / "service") as url, Client(url) as client:
-            for row, seed in missing:
-                try:
-                    results.add(row, seed, measured(client, row, seed, wanted, Path(name)))
-                except (ClientError, ProblemError, SystemExit) as error:  # SystemExit: a report that was refused
-                    failed.append(f"{row.title}, seed {seed}: {error}")
-                    print(failed[-1], flush=True)
-                else:
-                    _tell(row, seed, results.find(row, seed))
-    ...
+    failed: list[str] = []
+    if not missing:
+        return failed
+    with tempfile.TemporaryDirectory() as name, running_service(Path(name) / "service") as url, Client(url) as client:
+        for row, seed in missing:
+            print(f"{row.title}, seed {seed}: started", flush=True)
+            try:
+                results.add(row, seed, measured(client, row, seed, wanted, Path(name)))
+            except (ClientError, ProblemError, SystemExit) as error:  # SystemExit: what was checked is not so
+                failed.append(f"{row.title}, seed {seed}: {error}")
+                print(failed[-1], flush=True)
+    return failed
+
+
+def measured(client: Client, row: Row, seed: int, wanted: Wanted, folder: Path) -> Result:
+    """Train or take the original, run the job, check what is downloaded."""
+    images = images_of(row, wanted)
+    training = training_of(row)
+    original = baseline(row, images, training, seed, small=wanted.images is not None)
+    report, seconds = compress(client, row, original, images, seed, folder)
+    check(original, images, report, folder)
+    accuracy, encoded = report["accuracy"], report["parameters"]["encoded"]
+    return {
+        "provenance": provenance(f"python -m bench paper {row.option} --rows {row.name} --seeds {seed + 1}", [seed]),
+        "images": len(images.train.images),
+        "epochs": training.epochs,
+        "original": encoded["original"],
+        "compressed": encoded["compressed"],
+        "layers": report["parameters"]["layers"],
+        "bytes": report["bytes"]["artifacts"][ENCODED],
+        **{name: accuracy[name] for name in ("baseline", "after_fit", "final", "samples", "interval_95")},
+        "seconds": {"baseline": original.seconds, "job": seconds, **report["seconds"]},
+        "fine_tuning": report["fine_tuning"],
+    }
+
+
+def images_of(row: Row, wanted: Wanted) -> Images:
+    """As many images as the row is trained on; of a trial, as many as it takes."""
+    found = read(row.data, wanted.sources)
+    if wanted.images is not None:
+        return Images(first(found.train, wanted.images), first(found.test, wanted.images))
+    return Images(first(found.train, training_of(row).images), found.test)
