@@ -10,10 +10,9 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from standalone_loader import standalone_decode
 from torch import Tensor, nn
 
-from adtn import ADTN, FormatError, Sum, brick_wall, contract, decode, encode, encoded, load, save, stored_bytes
+from adtn import ADTN, FormatError, Sum, brick_wall, decode, encode, encoded, load, save, stored_bytes
 from adtn.quantising import integers
 from adtn.structure import AnyStructure
 
@@ -104,17 +103,6 @@ def test_ties_are_stored_once(tmp_path: Path) -> None:
     load(tmp_path / "m.safetensors", other)
     assert torch.equal(other["head"].weight, adtn())
     assert list(encoded(other)) == ["words.weight"]
-
-
-@pytest.mark.parametrize("structure", STRUCTURES.values(), ids=STRUCTURES)
-def test_the_specification_is_enough_to_read_a_file(tmp_path: Path, structure: AnyStructure) -> None:
-    """By a loader that knows the README and nothing of the library, but for the contraction."""
-    save(quantised(4, structure), tmp_path / "m.safetensors")
-    found = standalone_decode(tmp_path / "m.safetensors")
-    expected = decode(tmp_path / "m.safetensors")
-    for key, gates in found.items():
-        assert torch.equal(contract(gates, structure)[:240].view_as(expected[key]), expected[key])
-    assert sorted(found) == ["0.weight", "2.weight"]
 
 
 def test_gates_that_are_not_finite_are_not_written(tmp_path: Path) -> None:

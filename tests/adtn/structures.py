@@ -1,0 +1,20 @@
+"""Structures drawn by hypothesis."""
+
+from hypothesis import strategies as st
+
+from adtn.structure import ACTIVATIONS, Structure
+
+
+@st.composite
+def structures(draw: st.DrawFn) -> Structure:
+    """Any structure: mixed dimensions, spans in any order, gaps, sites that are touched late."""
+    dims = tuple(draw(st.lists(st.integers(2, 4), min_size=1, max_size=7)))
+    spans = st.integers(0, len(dims) - 1).flatmap(
+        lambda start: st.integers(start + 1, min(start + 4, len(dims))).map(lambda stop: (start, stop))
+    )
+    layers = draw(st.lists(st.lists(spans, min_size=1, max_size=7), min_size=1, max_size=3))
+    touched = {site for layer in layers for start, stop in layer for site in range(start, stop)}
+    rest = [(site, site + 1) for site in range(len(dims)) if site not in touched]
+    layers[-1].extend(draw(st.permutations(rest)))
+    order = tuple(draw(st.permutations(range(len(dims)))))
+    return Structure(dims, tuple(tuple(layer) for layer in layers), draw(st.sampled_from(ACTIVATIONS)), order)
