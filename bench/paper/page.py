@@ -31,8 +31,8 @@ def table(results: Results, *, only_run: bool = False) -> str:
         results: What was run.
         only_run: Leave out rows that were not.
     """
-    found = {row: results.of(row) for row in ROWS}
-    return "\n".join([HEADER, *(line(row, runs) for row, runs in found.items() if runs or not only_run)])
+    lines = [line(row, runs) for row in ROWS if (runs := results.of(row)) or not only_run]
+    return "\n".join([HEADER, *lines])
 
 
 def line(row: Row, runs: Sequence[Result]) -> str:

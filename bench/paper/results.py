@@ -29,7 +29,7 @@ class Results:
 
     def of(self, row: Row) -> Sequence[Result]:
         """All results of a row, in the order of their seeds."""
-        found = [result for key, result in self._found.items() if key.split("-seed-")[0] == row.name]
+        found = [result for key, result in self._found.items() if f"{key}-seed-".startswith(f"{row.name}-seed-")]
         return sorted(found, key=lambda result: int(result["provenance"]["seeds"][0]))
 
     def add(self, row: Row, seed: int, result: Result) -> None:
