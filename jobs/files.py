@@ -25,6 +25,7 @@ class FileRecord:
     Attributes:
         layers: Of a checkpoint: the fields of `adtn.plan.Layer` and `dtype`, `parameters`.
         aliases: Key of a tied tensor -> key under which its numbers are stored.
+        summary: Of a checkpoint: parameters, layers, notes, and `key_prefix`, which stood before every key.
         upload_key: Where the store has the bytes as they were uploaded.
         checked_key: Where it has the tensors that the sandbox wrote, once the file is ready.
     """
@@ -45,6 +46,11 @@ class FileRecord:
     checked_key: str
     created_at: datetime
     expires_at: datetime | None
+
+    @property
+    def key_prefix(self) -> str:
+        """What stood before every key of a checkpoint, and stands there again in the artifacts."""
+        return str((self.summary or {}).get("key_prefix", ""))
 
 
 def record(row: FileRow) -> FileRecord:

@@ -31,6 +31,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "truncated_file": (422, "The file is cut short or damaged"),
     "unsupported_format": (422, "The format is not supported"),
     "not_a_checkpoint": (422, "The file holds no tensors by name"),
+    "checkpoint_ambiguous": (422, "The file holds the weights of several models"),
     "checkpoint_contains_code": (422, "The file holds pickled code"),
     "checkpoint_invalid": (422, "The checkpoint holds what cannot be accepted"),
     "non_finite_values": (422, "The file holds NaN or infinite values"),

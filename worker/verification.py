@@ -32,6 +32,7 @@ class Question:
         normalize: Mean and standard deviation of the inputs, or None.
         device: "cpu" or "cuda".
         resize: Height and width that images are stretched to, or None.
+        key_prefix: What stands before every key of the artifacts and is no part of the architecture's keys.
     """
 
     artifacts: dict[str, str]
@@ -40,6 +41,7 @@ class Question:
     normalize: dict[str, list[float]] | None
     device: str
     resize: list[int] | None = None
+    key_prefix: str = ""
 
     def to_json(self) -> str:
         """As one line."""
@@ -80,6 +82,7 @@ def accuracy(question: Question, state: dict[str, Tensor]) -> float | None:
     """The test accuracy of a dense state dict, where the question names a model and data."""
     if question.architecture is None or question.dataset is None:
         return None
+    state = {key.removeprefix(question.key_prefix): tensor for key, tensor in state.items()}
     dataset = datasets.load(question.dataset, question.normalize, question.resize)
     built = architectures.build(question.architecture, state, tuple(dataset.test_x.shape[1:]))
     dataset = datasets.fitted(dataset, built)

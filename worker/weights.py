@@ -18,6 +18,20 @@ def read_state(path: Path, aliases: Mapping[str, str]) -> dict[str, Tensor]:
     return state | {alias: state[key] for alias, key in aliases.items()}
 
 
+def under_prefix(model: nn.Module, prefix: str) -> nn.Module:
+    """The model inside modules that put a prefix before every key of its state dict; itself without a prefix.
+
+    Args:
+        model: Not changed; shared with what is returned.
+        prefix: Names with a dot behind each, such as "module.".
+    """
+    for name in reversed(prefix.split(".")[:-1]):
+        outer = nn.Module()
+        outer.add_module(name, model)
+        model = outer
+    return model
+
+
 def bare_module(state: Mapping[str, Tensor]) -> nn.Module:
     """A module without a forward whose state dict is `state`, keys, dtypes and ties included.
 

@@ -22,8 +22,9 @@ class File(BaseModel):
     status: FileStatus
     error: Problem | None
     summary: dict[str, Any] | None = Field(
-        description="Of a checkpoint: parameters, layers, notes. Of a data set: splits, shape (null for sizes that "
-        "differ), classes, dtype, class_names (the first 100, where they are known), notes."
+        description="Of a checkpoint: parameters, layers, notes, and key_prefix: what wrappers such as nn.DataParallel "
+        "put before every key, left out of the names of layers and kept in the artifacts. Of a data set: splits, shape "
+        "(null for sizes that differ), classes, dtype, class_names (the first 100, where they are known), notes."
     )
     created_at: Time
     expires_at: Time | None

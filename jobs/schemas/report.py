@@ -92,6 +92,17 @@ class FineTuning(_Open):
     not_cached: str | None = Field(description="Why there are none.")
 
 
+class ReadCheckpoint(_Open):
+    """How the checkpoint was read."""
+
+    format: str | None
+    key_prefix: str = Field(
+        description="Of wrappers such as nn.DataParallel: stands before every key of the artifacts, and is left out of "
+        "the names of layers."
+    )
+    notes: list[str] = Field(description="Where the weights were in the file, and what was left out.")
+
+
 class Warned(_Open):
     """What the reader should know before relying on the numbers."""
 
@@ -105,6 +116,7 @@ class Report(_Open):
     accuracy: Accuracy | None = None
     accuracy_unverified: bool = False
     parameters: Parameters
+    checkpoint: ReadCheckpoint | None = None
     search: Search | None = None
     sensitivity: dict[str, Any] | None = Field(
         default=None, description="Loss of each layer encoded alone, at the sizes at which it was measured."

@@ -187,7 +187,7 @@ GOOD_ANSWER = {
         {"layers": [{"name": "train_x"}]},
         {"summary": {"splits": {"train": -1}, "shape": [], "classes": 1, "dtype": "uint8"}},
         {"summary": "nothing"},
-        {"summary": {"parameters": 1, "layers": 0, "notes": []}},
+        {"summary": {"parameters": 1, "layers": 0, "key_prefix": "", "notes": []}},
     ],
 )
 def test_an_answer_that_is_not_exact_is_refused(run: Run, change: dict[str, Any]):

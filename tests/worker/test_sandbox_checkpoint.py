@@ -70,6 +70,7 @@ def test_a_state_dict_comes_out_as_it_went_in_with_ties_kept_once(net: Net, read
     assert found.summary == {
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
         "layers": 3,
+        "key_prefix": "",
         "notes": [],
     }
     assert [(layer["name"], layer["kind"], layer["shape"], layer["parameters"]) for layer in found.layers] == [
@@ -112,13 +113,24 @@ def test_views_and_transposes_come_out_as_dense_tensors(read: Read):
 
 
 def test_a_training_checkpoint_is_unwrapped_and_says_what_was_changed(net: Net, read: Read):
-    state = {f"module.{key}": tensor for key, tensor in net.state_dict().items()}
+    state = {f"module._orig_mod.{key}": tensor for key, tensor in net.state_dict().items()}
     found = read({"epoch": 3, "state_dict": state, "optimizer": {"state": {0: torch.ones(3)}, "param_groups": []}})
     require_same(found, net.state_dict())
+    assert found.summary["key_prefix"] == "module._orig_mod."
     assert found.summary["notes"] == [
-        "read from the entry 'state_dict'; left out: 'epoch', 'optimizer'",
-        "the prefix 'module.' of nn.DataParallel was removed from every key",
+        "weights taken from 'state_dict'; left out: 'epoch', 'optimizer'",
+        f"prefix 'module._orig_mod.' (nn.DataParallel, torch.compile) removed from {len(state)} keys; "
+        "the artifacts have it again",
     ]
+    assert [layer["name"] for layer in found.layers] == ["tokens", "conv", "embed"]
+
+
+def test_a_prefix_is_removed_in_safetensors_files_too(tmp_path: Path, read: Read):
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(save({"module.a.weight": torch.ones(3, 4), "module.b": torch.ones(2)}))
+    found = read(path)
+    require_same(found, {"a.weight": torch.ones(3, 4), "b": torch.ones(2)})
+    assert found.summary["key_prefix"] == "module."
 
 
 def test_parameters_in_a_dict_are_taken_as_tensors(net: Net, read: Read):

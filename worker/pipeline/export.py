@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import adtn
+from worker.weights import under_prefix
 
 ADTN_FILE = "model.adtn.safetensors"
 DENSE_FILE = "model.dense.safetensors"
@@ -34,23 +35,27 @@ class Artifact:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def export(model: nn.Module, state: dict[str, Tensor], exports: Sequence[str], folder: Path) -> list[Artifact]:
+def export(
+    model: nn.Module, state: dict[str, Tensor], exports: Sequence[str], folder: Path, key_prefix: str
+) -> list[Artifact]:
     """Write the artifacts that hold the model.
 
     Args:
         model: The compressed model, its dtypes those of the checkpoint.
-        state: The same model as a dense state dict with the checkpoint's keys.
+        state: The same model as a dense state dict with the checkpoint's keys, but for the prefix.
         exports: "adtn", "dense" or both.
         folder: Where to write.
+        key_prefix: What stood before every key in the upload.
     """
     artifacts = []
     if "adtn" in exports:
         path = folder / ADTN_FILE
-        adtn.save(model, path)
+        adtn.save(under_prefix(model, key_prefix), path)
         artifacts.append(Artifact(ADTN_FILE, "adtn", path))
     if "dense" in exports:
         path = folder / DENSE_FILE
         # A file that any loader takes has bytes of its own for each key, so tied tensors are written once a key.
-        save_file({key: tensor.clone().contiguous() for key, tensor in state.items()}, path, {"format": "pt"})
+        dense = {f"{key_prefix}{key}": tensor.clone().contiguous() for key, tensor in state.items()}
+        save_file(dense, path, {"format": "pt"})
         artifacts.append(Artifact(DENSE_FILE, "dense", path))
     return artifacts

@@ -11,6 +11,7 @@ from torch import Tensor
 import adtn
 from adtn.module import ADTN
 from adtn.plan import Plan, PlanEntry
+from jobs.files import FileRecord
 from jobs.records import JobRecord
 from worker.confidence import wilson_interval
 from worker.pipeline.caveats import caveats
@@ -89,6 +90,7 @@ def build_report(
             "artifacts": {artifact.name: artifact.bytes for artifact in artifacts},
             "encoded": encoded_bytes(plan, sizes, original),
         },
+        "checkpoint": checkpoint_section(job.checkpoint),
         "search": measured.search,
         "sensitivity": sensitivity_section(measured.sensitivity, plan),
         "warnings": warnings_section(job, artifacts, measured),
@@ -100,6 +102,11 @@ def build_report(
         "fingerprint": f"sha256:{fingerprint(job, settings)}",
         "environment": {"torch": torch.__version__, "adtn": adtn.__version__, **details},
     }
+
+
+def checkpoint_section(file: FileRecord) -> dict[str, object]:
+    """The report's `checkpoint`: how the upload was read."""
+    return {"format": file.format, "key_prefix": file.key_prefix, "notes": (file.summary or {}).get("notes", [])}
 
 
 def accuracy_section(measured: Measurements) -> dict[str, object] | None:

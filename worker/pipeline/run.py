@@ -88,7 +88,7 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
             measured.latency_ms = latencies(inputs, compressed, fitted)
 
     progress.stage("export", "writing the artifacts")
-    artifacts = export(inputs.model, compressed, job.settings.exports, folder)
+    artifacts = export(inputs.model, compressed, job.settings.exports, folder, job.checkpoint.key_prefix)
     details = {"device": device.type, "architecture": inputs.architecture.details if inputs.architecture else None}
     report = build_report(job, plan, fitted, inputs.state, artifacts, measured, details)
 
@@ -154,6 +154,7 @@ def question_of(job: JobRecord, inputs: Inputs, artifacts: list[Artifact], devic
         normalize=job.settings.normalize.model_dump() if job.settings.normalize else None,
         device=device.type,
         resize=job.settings.image.resize,
+        key_prefix=job.checkpoint.key_prefix,
     )
 
 

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from jobs.problems import PROBLEMS, Fault, ProblemError
 from worker.sandbox.contents import MAX_CLASS_NAME, MAX_CLASS_NAMES
+from worker.sandbox.prefixes import PREFIX
 from worker.sandbox.refusal import MAX_FAULTS, MAX_TEXT
 from worker.sandbox.tensor_file import MAX_DIMS, MAX_TENSORS, NAME
 
@@ -20,6 +21,7 @@ def _clean(text: str) -> str:
 
 
 Name = Annotated[str, Field(max_length=512, pattern=f"^(?:{NAME.pattern})$")]
+Prefix = Annotated[str, Field(max_length=512, pattern=PREFIX)]
 Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_clean)]
 ClassName = Annotated[str, Field(max_length=MAX_CLASS_NAME), AfterValidator(_clean)]
 Count = Annotated[int, Field(ge=0, le=2**60)]
@@ -46,10 +48,14 @@ class LayerRow(Strict):
 
 
 class CheckpointSummary(Strict):
-    """Summary of a checkpoint: parameters (tied ones once, no buffers), layers, and what was changed in reading."""
+    """Summary of a checkpoint: parameters (tied ones once, no buffers), layers, and what was changed in reading.
+
+    `key_prefix` stood before every key in the upload.
+    """
 
     parameters: Count
     layers: Count
+    key_prefix: Prefix
     notes: Annotated[list[Text], Field(max_length=100)]
 
 

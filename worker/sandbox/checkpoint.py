@@ -1,6 +1,7 @@
 """A checkpoint, read in the child: recognised by its content, checked, and written again as safetensors."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from torch import Tensor
@@ -8,8 +9,9 @@ from torch import Tensor
 from adtn.listing import layers_of_state
 from worker.sandbox.formats import START_BYTES, format_of
 from worker.sandbox.limits import Budget
+from worker.sandbox.prefixes import common_prefix, prefix_note
 from worker.sandbox.safetensors_file import tensors_of_file
-from worker.sandbox.state import named_tensors
+from worker.sandbox.state import is_lightning, named_tensors
 from worker.sandbox.tensor_checks import check_names, check_tensors, check_total, tied
 from worker.sandbox.tensor_file import write
 from worker.sandbox.tensor_output import outgoing
@@ -19,13 +21,30 @@ from worker.sandbox.torch_file import load_pickle, load_zip
 STATISTICS = {"running_mean", "running_var", "num_batches_tracked"}
 
 
+@dataclass(frozen=True)
+class Weights:
+    """The tensors of a file.
+
+    Attributes:
+        format: How they were stored.
+        tensors: By key.
+        notes: On where they were.
+        lightning: Whether Lightning wrote the file.
+    """
+
+    format: str
+    tensors: dict[str, Tensor]
+    notes: list[str]
+    lightning: bool
+
+
 def read_checkpoint(source: BinaryIO, filename: str, output: BinaryIO, budget: Budget) -> Mapping[str, Any]:
     """Read an untrusted checkpoint, check every tensor and write it as safetensors.
 
     Args:
         source: The upload.
         filename: Its ending is a hint where the content says nothing.
-        output: Receives the checked tensors: own keys and dtypes, tied ones once.
+        output: Receives the checked tensors: own keys but for the prefix of wrappers, own dtypes, tied ones once.
         budget: Not needed: the limits of the process hold, and the output is no larger than the upload.
 
     Returns:
@@ -35,7 +54,8 @@ def read_checkpoint(source: BinaryIO, filename: str, output: BinaryIO, budget: B
         ProblemError: The file is refused.
     """
     size = source.seek(0, 2)
-    kind, tensors, notes = _open(source, size, filename)
+    weights = _open(source, size, filename)
+    tensors, prefix, notes = _without_prefix(weights)
     aliases = tied(tensors)
     kept = {key: tensor for key, tensor in tensors.items() if key not in aliases}
     check_total(kept, size)
@@ -43,20 +63,30 @@ def read_checkpoint(source: BinaryIO, filename: str, output: BinaryIO, budget: B
     write(output, [outgoing(key, tensor) for key, tensor in kept.items()])
     layers = _layers(kept)
     parameters = sum(tensor.numel() for key, tensor in kept.items() if _is_parameter(key, tensor))
-    summary = {"parameters": parameters, "layers": len(layers), "notes": notes}
-    return {"format": kind, "summary": summary, "layers": layers, "aliases": aliases}
+    summary = {"parameters": parameters, "layers": len(layers), "key_prefix": prefix, "notes": notes}
+    return {"format": weights.format, "summary": summary, "layers": layers, "aliases": aliases}
 
 
-def _open(source: BinaryIO, size: int, filename: str) -> tuple[str, dict[str, Tensor], list[str]]:
-    """Format, named tensors and notes of a file."""
+def _open(source: BinaryIO, size: int, filename: str) -> Weights:
+    """Recognise a file and open it."""
     source.seek(0)
     found = format_of(source.read(START_BYTES), "checkpoint", filename)
     if found == "safetensors":
         state = tensors_of_file(source, size)
         check_names(state)
-        return found, state, []
+        return Weights(found, state, [], lightning=False)
     loaded = load_zip(source, size) if found == "zip" else load_pickle(source, size)
-    return "pytorch", *named_tensors(loaded)
+    return Weights("pytorch", *named_tensors(loaded), lightning=is_lightning(loaded))
+
+
+def _without_prefix(weights: Weights) -> tuple[dict[str, Tensor], str, list[str]]:
+    """The tensors by their own keys, the prefix that wrappers had put before them, and all notes."""
+    prefix = common_prefix(weights.tensors, lightning=weights.lightning)
+    if not prefix:
+        return weights.tensors, "", weights.notes
+    tensors = {key.removeprefix(prefix): tensor for key, tensor in weights.tensors.items()}
+    check_names(tensors)
+    return tensors, prefix, [*weights.notes, prefix_note(prefix, len(tensors))]
 
 
 def _layers(tensors: Mapping[str, Tensor]) -> list[dict[str, Any]]:

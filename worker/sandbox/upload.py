@@ -33,13 +33,13 @@ class Inspection:
 
     Attributes:
         format: How it was stored: "safetensors", "pytorch", "npz", "idx", "cifar_python", "cifar_binary", "images".
-        summary: {parameters, layers, notes} of a checkpoint; {splits, shape, classes, dtype, class_names, notes} of a
-            data set. `parameters` counts floating tensors, tied ones once, without the running statistics of batch
-            norm; `shape` has None for sizes that differ.
+        summary: {parameters, layers, key_prefix, notes} of a checkpoint; {splits, shape, classes, dtype, class_names,
+            notes} of a data set. `parameters` counts floating tensors, tied ones once, without the running statistics
+            of batch norm; `shape` has None for sizes that differ.
         layers: For a checkpoint, the fields of `adtn.plan.Layer` of each, with `dtype` and `parameters`.
         aliases: For each key that shares another key's tensor, that other key.
-        tensors: The checked safetensors file: a checkpoint with its own keys and dtypes, one copy of tied tensors; a
-            data set as train_x, train_y, test_x, test_y (x uint8 or float32, y int64), or as
+        tensors: The checked safetensors file: a checkpoint with its own dtypes and its keys after the prefix, one copy
+            of tied tensors; a data set as train_x, train_y, test_x, test_y (x uint8 or float32, y int64), or as
             `worker.sandbox.image_folder` says where images differ in size.
     """
 
