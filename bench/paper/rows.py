@@ -113,7 +113,7 @@ CONVOLUTIONS = ("features.34", "features.37", "features.40")
 TWO_LINEAR = Published(424, 90.17, 91.74, "cifar-10")
 THREE_CONVOLUTIONS = Published(632, 81.14, 84.36, "cifar-10")
 SMALL_STEPS = {"fine_tune": {"epochs": 5, "batch_size": 64}}
-GATES_ONLY = {"fit": {"steps": 50}, "fine_tune": {"epochs": 5, "batch_size": 256, "dense": "freeze"}}
+GATES_ONLY = {"fit": {"steps": 10}, "fine_tune": {"epochs": 5, "batch_size": 256, "dense": "freeze"}}
 
 ROWS = (
     Row("fc2", "mnist", ("fc1",), 400, settings=SMALL_STEPS),
@@ -134,9 +134,9 @@ ROWS = (
 TRAININGS: dict[tuple[str, bool], Training] = {
     ("fc2", False): Training(60_000, 10),
     ("lenet5", False): Training(60_000, 8, rate=2e-3),
-    ("alexnet", False): Training(20_000, 2),
-    ("zfnet", False): Training(20_000, 2),
-    ("vgg16", False): Training(20_000, 2),
+    ("alexnet", False): Training(20_000, 2, batch=64, rate=3e-4),
+    ("zfnet", False): Training(20_000, 2, batch=64, rate=3e-4),
+    ("vgg16", False): Training(20_000, 2, batch=64, rate=3e-4),
     **{(network, True): Training(50_000, 40) for network in LINEAR},
 }
 """By network, and whether the data are a CIFAR: 40 epochs of that are meant for a GPU."""
