@@ -1,25 +1,31 @@
-import io
-import tarfile
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from support import cifar
 
+from bench.paper import run as runs
 from bench.paper.baseline import untrained
-from bench.paper.data import pack, read
+from bench.paper.data import first, pack, read
+from bench.paper.goals import broken, goals
 from bench.paper.page import line, note, published, table
-from bench.paper.rows import CLASSES, LINEAR, ROWS, SHAPES, Row, Training, training_of
+from bench.paper.results import Results
+from bench.paper.rows import CLASSES, LINEAR, ROWS, SHAPES, Row, named, training_of
+from bench.paper.run import Wanted, run
+from bench.service import check_claims
 
 BY_NAME = {row.name: row for row in ROWS}
 HEADLINE = BY_NAME["vgg16-mnist-32-classifier.0-classifier.3"]
+AS_ONE = BY_NAME["vgg16-mnist-32-classifier.0+classifier.3"]
+ON_CIFAR = BY_NAME["vgg16-cifar-10-classifier.0-classifier.3"]
 
 
-def result(**change: Any) -> dict[str, Any]:
+def result(seed: int = 0, **change: Any) -> dict[str, Any]:
     return {
-        "provenance": {"commit": "0123456789ab", "machine": {"cores": 2, "processor": "CPU"}, "seeds": [0]},
+        "provenance": {"commit": "0123456789ab", "machine": {"cores": 2, "processor": "CPU"}, "seeds": [seed]},
         "images": 20_000,
         "epochs": 3,
         "original": 18_874_368,
@@ -41,33 +47,96 @@ def test_rows_have_names_of_their_own_and_a_training_each() -> None:
         assert training_of(row).images >= 20_000
 
 
+def test_rows_are_taken_by_name_in_the_order_of_the_table() -> None:
+    assert named([AS_ONE.name, HEADLINE.name]) == (HEADLINE, AS_ONE)
+    with pytest.raises(ValueError, match=r"expected rows among .*fc2-mnist-fc1.*; got vgg19"):
+        named(["vgg19", HEADLINE.name])
+
+
+@pytest.mark.parametrize("small", [False, True], ids=["whole", "small"])
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_the_layers_of_a_row_are_in_its_network(row: Row) -> None:
+def test_the_layers_of_a_row_are_in_its_network(row: Row, small: bool) -> None:
     with torch.device("meta"):
-        model = untrained(row)
+        model = untrained(row, small=small)
     shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     names = [name for item in row.layers for name in ([item] if isinstance(item, str) else item)]
     for name in names:
         assert len(shapes[f"{name}.weight"]) >= 2
-    if row.network == "vgg16" and set(names) == set(LINEAR["vgg16"]):
+    if row.network == "vgg16" and set(names) == set(LINEAR["vgg16"]) and not small:
         assert [shapes[f"{name}.weight"] for name in names] == [(4096, 512), (4096, 4096)]
     assert model(torch.empty(2, *SHAPES[row.data], device="meta")).shape == (2, CLASSES[row.data])
 
 
 def test_a_row_that_was_run_stands_beside_what_the_paper_says() -> None:
-    assert line(HEADLINE, result()) == (
+    assert line(HEADLINE, [result()]) == (
         "| VGG-16, MNIST padded to 32 x 32: classifier.0, classifier.3 | 18,874,368 | 424 | 420 | 99.10 | 20.00 "
-        "| **99.25** | 424, 90.17 → 91.74 (CIFAR-10) | 1,234 |"
+        "| **99.25** | +0.15 | 424, 90.17 → 91.74, +1.57 (CIFAR-10) | 1,234 |"
     )
-    assert "trained for 3 epochs on 20,000 images" in note({HEADLINE.name: result()})
     assert published(None) == "not in its abstract"
 
 
+def test_several_seeds_give_the_median_and_the_spread() -> None:
+    found = [result(0, final=0.9905), result(1, final=0.9925), result(2, final=0.9915)]
+    assert "| **99.15 (99.05 to 99.25)** | +0.05 (-0.05 to +0.15) |" in line(HEADLINE, found)
+
+
 def test_a_row_that_was_not_run_says_what_it_takes() -> None:
-    assert "not run: give `--cifar-10 ARCHIVE`" in line(BY_NAME["vgg16-cifar-10-classifier.0-classifier.3"], None)
-    assert "not run: give `--mnist FOLDER`" in line(HEADLINE, None)
-    assert len(table({HEADLINE.name: result()}).splitlines()) == 2 + len(ROWS)
-    assert len(table({HEADLINE.name: result()}, only_run=True).splitlines()) == 3
+    assert "not run: give `--cifar-10 ARCHIVE`" in line(ON_CIFAR, [])
+    assert "not run: give `--mnist FOLDER`" in line(HEADLINE, [])
+
+
+def test_the_table_has_every_row_or_those_that_were_run(tmp_path: Path) -> None:
+    results = Results(tmp_path / "paper.json")
+    assert note(results) == ""
+    results.add(HEADLINE, 0, result())
+    assert len(table(results).splitlines()) == 2 + len(ROWS)
+    assert len(table(results, only_run=True).splitlines()) == 3
+    assert "trained on the same 20,000 images, the original for 3 epochs" in note(results)
+
+
+def test_results_are_read_back_by_row_and_seed(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "paper.json"
+    for seed in (1, 0):
+        Results(path).add(HEADLINE, seed, result(seed))
+    Results(path).add(AS_ONE, 0, result())
+    stored = Results(path)
+    assert stored.find(HEADLINE, 1) == result(1)
+    assert stored.find(HEADLINE, 2) is None
+    assert stored.of(HEADLINE) == [result(0), result(1)]
+    assert stored.of(AS_ONE) == [result()]
+    assert [file.name for file in path.parent.iterdir()] == ["paper.json"]
+
+
+def test_each_goal_is_said_to_be_reached_or_missed() -> None:
+    assert goals(HEADLINE, result()) == (
+        "18,874,368 -> 420 numbers (at most 424: reached), 99.10 -> 99.25 % "
+        "(not below the original: reached, +0.15; the paper +1.57), 1,234 s"
+    )
+    worse = result(compressed=425, final=0.99)
+    assert goals(HEADLINE, worse) == (
+        "18,874,368 -> 425 numbers (at most 424: MISSED), 99.10 -> 99.00 % "
+        "(not below the original: MISSED, -0.10; the paper +1.57), 1,234 s"
+    )
+    assert broken(HEADLINE, worse) == "expected at most 424 numbers, got 425"
+    assert broken(HEADLINE, result(final=0.5)) is None
+
+
+@pytest.mark.parametrize(("compressed", "failed"), [(424, 0), (425, 1)])
+def test_what_is_stored_is_not_run_again_and_still_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compressed: int, failed: int
+) -> None:
+    monkeypatch.setattr(runs, "PATH", tmp_path / "paper.json")
+    Results(tmp_path / "paper.json").add(HEADLINE, 0, result(compressed=compressed))
+    # The folder holds no data and CIFAR is not given: nothing can be run.
+    assert len(run(Wanted({"mnist": tmp_path}, (HEADLINE, ON_CIFAR)))) == failed
+
+
+def test_claims_are_compared_within_the_tolerance() -> None:
+    check_claims({"accuracy": (0.9901, 0.9905)}, 0.001)
+    with pytest.raises(SystemExit, match=r"accuracy: the report says 0.9905, got 0.9901"):
+        check_claims({"accuracy": (0.9901, 0.9905)})
+    with pytest.raises(SystemExit, match="got nan"):
+        check_claims({"accuracy": (float("nan"), 0.9905)}, 0.001)
 
 
 def write_idx(folder: Path, name: str, array: np.ndarray) -> None:
@@ -80,38 +149,37 @@ def test_mnist_is_padded_with_zeros_and_cut(tmp_path: Path) -> None:
     for part in ("train", "t10k"):
         write_idx(tmp_path, f"{part}-images-idx3-ubyte", pixels)
         write_idx(tmp_path, f"{part}-labels-idx1-ubyte", np.arange(6, dtype=np.uint8))
-    images = read("mnist-32", {"mnist": tmp_path}, Training(4, 1))
-    assert tuple(images.train.images.shape) == (4, 1, 32, 32)
-    assert tuple(images.test.images.shape) == (6, 1, 32, 32)
+    images = read("mnist-32", {"mnist": tmp_path})
+    assert tuple(images.train.images.shape) == (6, 1, 32, 32)
     assert np.array_equal(images.test.images[:, 0, 2:-2, 2:-2].numpy(), pixels)
     assert int(images.test.images.sum()) == int(pixels.astype(np.int64).sum())
-    pack(images, tmp_path / "images.npz")
+    pack(images._replace(train=first(images.train, 4)), tmp_path / "images.npz")
     with np.load(tmp_path / "images.npz") as packed:
         assert packed["train_x"].dtype == np.uint8
+        assert packed["train_x"].shape == (4, 1, 32, 32)
         assert packed["train_y"].tolist() == [0, 1, 2, 3]
+        assert packed["test_y"].tolist() == [0, 1, 2, 3, 4, 5]
 
 
-@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
-@pytest.mark.parametrize(("data", "names", "labels"), [("cifar-10", 5, 1), ("cifar-100", 1, 2)])
-def test_the_binary_archives_are_read(tmp_path: Path, kind: str, data: str, names: int, labels: int) -> None:
-    numbers = np.random.default_rng(0)
-    train = [f"data_batch_{i + 1}.bin" for i in range(names)] if names > 1 else ["train.bin"]
-    files = {}
-    for name in [*train, "test_batch.bin" if names > 1 else "test.bin"]:
-        files[name] = numbers.integers(0, 10, (3, labels + 3072), np.uint8)
-    path = tmp_path / f"archive.{kind}"
-    if kind == "zip":
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, content in files.items():
-                archive.writestr(f"folder/{name}", content.tobytes())
-    else:
-        with tarfile.open(path, "w:gz") as archive:
-            for name, content in files.items():
-                info = tarfile.TarInfo(f"folder/{name}")
-                info.size = content.nbytes
-                archive.addfile(info, io.BytesIO(content.tobytes()))
-    images = read(data, {data: path}, Training(100, 1))
-    expected = np.concatenate([files[name] for name in train])
-    assert images.train.labels.tolist() == expected[:, labels - 1].tolist()
-    assert np.array_equal(images.train.images.reshape(-1, 3072).numpy(), expected[:, labels:])
-    assert len(images.test.labels) == 3
+def archive(folder: Path, files: Mapping[str, bytes], kind: str) -> Path:
+    path = folder / f"archive.{kind}"
+    path.write_bytes(cifar.packed(files, kind))
+    return path
+
+
+@pytest.mark.parametrize("version", [cifar.cifar10_python, cifar.cifar10_binary])
+def test_both_versions_of_cifar_10_are_read(tmp_path: Path, version: Any) -> None:
+    batches = cifar.ten_batches()
+    images = read("cifar-10", {"cifar-10": archive(tmp_path, version(batches), "tar.gz")})
+    train = [batches[name] for name in cifar.CIFAR10[:-1]]
+    expected = np.concatenate([batch.pixels for batch in train])
+    assert np.array_equal(images.train.images.reshape(-1, 3072).numpy(), expected)
+    assert images.train.labels.tolist() == [label for batch in train for label in batch.labels]
+    assert images.test.labels.tolist() == list(batches["test_batch"].labels)
+
+
+def test_another_archive_than_the_row_takes_is_refused(tmp_path: Path) -> None:
+    path = archive(tmp_path, cifar.cifar100_python(cifar.hundred_batches()), "tar.gz")
+    assert len(read("cifar-100", {"cifar-100": path}).train.labels) == 30
+    with pytest.raises(SystemExit, match="expected CIFAR-10, got cifar_python with 100 classes"):
+        read("cifar-10", {"cifar-10": path})
