@@ -19,6 +19,8 @@ from worker.architectures.new import create
 OUT = Path(__file__).parent.parent / "out" / "paper"
 HIDDEN = 1024
 """Of FC-2."""
+NARROWED = 16
+"""By what the widths of a trial are divided."""
 _EVALUATED = 250
 
 
@@ -35,11 +37,11 @@ def untrained(row: Row, *, small: bool = False) -> nn.Module:
 
     Args:
         row: Says which network, and for which data.
-        small: Whether the networks that take minutes are made narrow, for a trial.
+        small: Whether it is made narrow, for a trial; LeNet-5 is small as it is.
     """
     shape, classes = SHAPES[row.data], CLASSES[row.data]
     if row.network == "fc2":
-        return FC2(shape[1] * shape[2], HIDDEN, classes)
+        return FC2(shape[1] * shape[2], HIDDEN // NARROWED if small else HIDDEN, classes)
     if row.network == "lenet5":
         return LeNet5()
     sizes = _narrow(row.network) if small else {}
@@ -47,9 +49,9 @@ def untrained(row: Row, *, small: bool = False) -> nn.Module:
 
 
 def _narrow(name: str) -> dict[str, Any]:
-    """Sizes with a sixteenth of the published channels."""
-    widths = next(network.widths for network in NETWORKS if network.name == name)
-    return {"widths": [width // 16 for width in widths], "hidden": [128, 128]}
+    """Sizes of a trial, for `create`."""
+    network = next(network for network in NETWORKS if network.name == name)
+    return {size: [width // NARROWED for width in getattr(network, size)] for size in ("widths", "hidden")}
 
 
 def baseline(row: Row, images: Images, training: Training, seed: int, *, small: bool = False) -> Baseline:
@@ -64,8 +66,7 @@ def baseline(row: Row, images: Images, training: Training, seed: int, *, small: 
     """
     torch.manual_seed(seed)
     model = untrained(row, small=small)
-    name = f"{row.network}-{row.data}-{len(images.train.images)}-{training.epochs}-{seed}.safetensors"
-    path = OUT / "trial" / name if small else OUT / name
+    path = (OUT / "trial" if small else OUT) / file_name(row, len(images.train.images), training, seed)
     if path.exists():
         model.load_state_dict(load_file(path))
         return Baseline(model.eval(), path, None)
@@ -76,6 +77,12 @@ def baseline(row: Row, images: Images, training: Training, seed: int, *, small: 
     save_file(model.state_dict(), unfinished)
     unfinished.rename(path)  # whoever stops this in the middle leaves no file that looks whole
     return Baseline(model.eval(), path, round(time.perf_counter() - started, 1))
+
+
+def file_name(row: Row, images: int, training: Training, seed: int) -> str:
+    """All that a network depends on, so that none is taken for one that was trained in another way."""
+    how = f"{images}-{training.epochs}-{training.batch}-{training.rate:g}"
+    return f"{row.network}-{row.data}-{how}-{seed}.safetensors"
 
 
 def train(model: nn.Module, images: Split, training: Training) -> None:

@@ -8,12 +8,12 @@ import torch
 from support import cifar
 
 from bench.paper import run as runs
-from bench.paper.baseline import untrained
+from bench.paper.baseline import file_name, untrained
 from bench.paper.data import first, pack, read
 from bench.paper.goals import broken, goals
 from bench.paper.page import line, note, published, table
 from bench.paper.results import Results
-from bench.paper.rows import CLASSES, LINEAR, ROWS, SHAPES, Row, named, training_of
+from bench.paper.rows import CLASSES, LINEAR, ROWS, SHAPES, Row, Training, named, training_of
 from bench.paper.run import Wanted, run
 from bench.service import check_claims
 
@@ -65,6 +65,15 @@ def test_the_layers_of_a_row_are_in_its_network(row: Row, small: bool) -> None:
     if row.network == "vgg16" and set(names) == set(LINEAR["vgg16"]) and not small:
         assert [shapes[f"{name}.weight"] for name in names] == [(4096, 512), (4096, 4096)]
     assert model(torch.empty(2, *SHAPES[row.data], device="meta")).shape == (2, CLASSES[row.data])
+
+
+def test_originals_that_are_trained_in_different_ways_are_kept_apart() -> None:
+    trainings = [Training(100, 2), Training(100, 3), Training(100, 2, batch=64), Training(100, 2, rate=3e-4)]
+    names = {file_name(HEADLINE, 100, training, 0) for training in trainings}
+    names |= {file_name(HEADLINE, 200, Training(100, 2), 0), file_name(HEADLINE, 100, Training(100, 2), 1)}
+    assert len(names | {file_name(ON_CIFAR, 100, Training(100, 2), 0)}) == 7
+    # The rows of a network on the same data share one.
+    assert file_name(HEADLINE, 100, Training(100, 2), 0) == file_name(AS_ONE, 100, Training(100, 2), 0)
 
 
 def test_a_row_that_was_run_stands_beside_what_the_paper_says() -> None:
