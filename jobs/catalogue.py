@@ -3,6 +3,13 @@
 import re
 from dataclasses import dataclass
 
+EXPORTED_PROGRAM = "exported_program"
+"""The format of checkpoints that carry their graph, so that no architecture has to be named."""
+DATA_WITHOUT_NETWORK = (
+    "a data set can be used only with an architecture, or with a checkpoint that carries its graph: this one holds "
+    "weights alone"
+)
+
 NUMBERED = re.compile(r"(.*?)\.?(\d*)")
 
 

@@ -85,9 +85,23 @@ def fitted(dataset: Dataset, architecture: Architecture) -> Dataset:
                 f"{name}: expected labels from 0 to {architecture.classes - 1}, for {architecture.name} has "
                 f"{architecture.classes} classes, got {highest}",
             )
+    if architecture.numbers is not None:
+        _require_numbers(dataset, architecture.numbers)
     if shape == expected:
         return dataset
     return replace(dataset, train_x=dataset.train_x.unsqueeze(1), test_x=dataset.test_x.unsqueeze(1))  # (N, 1, H, W)
+
+
+def _require_numbers(dataset: Dataset, numbers: range) -> None:
+    """Refuse samples with other numbers than a model takes, which are whole, such as places in a list of words."""
+    for name, samples in (("train_x", dataset.train_x), ("test_x", dataset.test_x)):
+        least, most = samples.min(), samples.max()
+        if not torch.equal(samples, samples.round()) or least < numbers[0] or most > numbers[-1]:
+            raise ProblemError(
+                "dataset_mismatch",
+                f"{name}: the model takes whole numbers from {numbers[0]} to {numbers[-1]}, got numbers from {least:g} "
+                f"to {most:g}",
+            )
 
 
 @lru_cache(maxsize=1)

@@ -17,7 +17,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from worker import architectures, datasets
+from worker import datasets
+from worker.blueprint import Blueprint
 from worker.evaluation import top1
 
 
@@ -27,12 +28,13 @@ class Question:
 
     Attributes:
         artifacts: The path of each artifact, by kind ("adtn", "dense").
-        architecture: The name to build them with, or None where there is nothing to evaluate.
+        architecture: The name to build them with, or None.
         dataset: A name or the path of a checked data set, or None.
         normalize: Mean and standard deviation of the inputs, or None.
         device: "cpu" or "cuda".
         resize: Height and width that images are stretched to, or None.
         key_prefix: What stands before every key of the artifacts and is no part of the architecture's keys.
+        graph_file: The checked checkpoint whose graph builds them, or None. Without a name too, nothing is evaluated.
     """
 
     artifacts: dict[str, str]
@@ -42,6 +44,7 @@ class Question:
     device: str
     resize: list[int] | None = None
     key_prefix: str = ""
+    graph_file: str | None = None
 
     def to_json(self) -> str:
         """As one line."""
@@ -80,11 +83,12 @@ def absent(package: str) -> Iterator[None]:
 
 def accuracy(question: Question, state: dict[str, Tensor]) -> float | None:
     """The test accuracy of a dense state dict, where the question names a model and data."""
-    if question.architecture is None or question.dataset is None:
+    blueprint = Blueprint(question.architecture, question.graph_file)
+    if not blueprint.is_known or question.dataset is None:
         return None
     state = {key.removeprefix(question.key_prefix): tensor for key, tensor in state.items()}
     dataset = datasets.load(question.dataset, question.normalize, question.resize)
-    built = architectures.build(question.architecture, state, tuple(dataset.test_x.shape[1:]))
+    built = blueprint.build(state, tuple(dataset.test_x.shape[1:]))
     dataset = datasets.fitted(dataset, built)
     return top1(built.model.to(question.device), dataset.test_x, dataset.test_y)
 

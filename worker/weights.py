@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from worker.graphs.stored import read_graph
 
 
 def read_state(path: Path, aliases: Mapping[str, str]) -> dict[str, Tensor]:
@@ -14,8 +17,24 @@ def read_state(path: Path, aliases: Mapping[str, str]) -> dict[str, Tensor]:
         path: A safetensors file that the sandbox wrote.
         aliases: For each key that shares another key's tensor, that other key.
     """
-    state = load_file(path)
+    constants = _constants_of(path)
+    state = {key: tensor for key, tensor in load_file(path).items() if key not in constants}
     return state | {alias: state[key] for alias, key in aliases.items()}
+
+
+def read_constants(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checked checkpoint that belong to the graph it carries, and are in no state dict.
+
+    Args:
+        path: A safetensors file that the sandbox wrote.
+    """
+    with safe_open(path, "pt") as file:
+        return {key: file.get_tensor(key) for key in sorted(_constants_of(path))}
+
+
+def _constants_of(path: Path) -> frozenset[str]:
+    graph = read_graph(path)
+    return frozenset() if graph is None else graph.keys("constant")
 
 
 def under_prefix(model: nn.Module, prefix: str) -> nn.Module:

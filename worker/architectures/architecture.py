@@ -18,12 +18,16 @@ class Architecture:
         input_shape: Of one sample as the model takes it.
         details: What was read off the shapes: "classes", "input", widths, "padding"; "candidates" where the
             weights leave something open; "notes" on what was converted or chosen.
+        numbers: Which whole numbers a sample may hold; None if it holds real ones.
+        caveats: What a report should warn of, each a code and a sentence.
     """
 
     name: str
     model: nn.Module
     input_shape: tuple[int, ...]
     details: dict[str, Any]
+    numbers: range | None = None
+    caveats: tuple[dict[str, str], ...] = ()
 
     @property
     def classes(self) -> int:
@@ -32,12 +36,24 @@ class Architecture:
 
 
 def load_float32(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
-    """Load a state dict whose keys and shapes are the model's.
+    """Load a state dict whose keys and shapes are the model's; what is one tensor there is one parameter here.
 
     Returns:
         Notes: which other dtypes were converted.
     """
     model.load_state_dict(state)  # copies into the model's own float32 tensors
+    _tie(model, state)
     floating = {str(tensor.dtype) for tensor in state.values() if tensor.is_floating_point()}
     others = sorted(floating - {str(torch.float32)})
     return [f"computed in float32, the checkpoint holds {', '.join(others)}"] if others else []
+
+
+def _tie(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Make one parameter of those whose keys have the same tensor."""
+    own = dict(model.named_parameters(remove_duplicate=False))
+    first: dict[int, nn.Parameter] = {}
+    for key, parameter in own.items():
+        shared = first.setdefault(id(state[key]), parameter)
+        if shared is not parameter:
+            module, _, name = key.rpartition(".")
+            setattr(model.get_submodule(module), name, shared)

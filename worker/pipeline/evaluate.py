@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from adtn.encoding import decoded, encoded
-from worker import architectures
+from worker.blueprint import Blueprint
 from worker.datasets import Dataset
 from worker.evaluation import top1
 
@@ -37,20 +37,20 @@ def dense_state(model: nn.Module, original: dict[str, Tensor]) -> dict[str, Tens
 
 
 def accuracy_of_state(
-    architecture: str,
+    blueprint: Blueprint,
     state: dict[str, Tensor],
     dataset: Dataset,
     device: torch.device,
     on_batch: Callable[[float], None] | None = None,
 ) -> float:
-    """Build the architecture from a dense state dict and measure it on the test split.
+    """Build the network from a dense state dict and measure it on the test split.
 
     Args:
-        architecture: A name that `worker.architectures` knows.
+        blueprint: Of the network.
         state: Original keys and shapes.
-        dataset: Shaped for the architecture.
+        dataset: Shaped for the network.
         device: Where to compute.
         on_batch: Called with the share of the samples done.
     """
-    model = architectures.build(architecture, state, tuple(dataset.test_x.shape[1:])).model.to(device)
+    model = blueprint.build(state, tuple(dataset.test_x.shape[1:])).model.to(device)
     return top1(model, dataset.test_x, dataset.test_y, on_batch)

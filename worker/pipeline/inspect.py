@@ -7,13 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from adtn import Layer, layers_of, layers_of_state
+from jobs.catalogue import DATA_WITHOUT_NETWORK
 from jobs.files import FileRecord
+from jobs.problems import Fault, ProblemError
 from jobs.records import JobRecord
 from jobs.store import Store
-from worker import architectures, datasets
+from worker import datasets
 from worker.architectures import Architecture
 from worker.augmentation import augmentation
+from worker.blueprint import Blueprint, blueprint_for
 from worker.datasets import Dataset
+from worker.graphs.layers import layers_of_graph
 from worker.weights import bare_module, read_state
 
 
@@ -23,15 +27,17 @@ class Inputs:
 
     Attributes:
         state: The checkpoint as uploaded: original keys, dtypes, ties.
-        model: The module to compress, holding `state`; a bare module where no architecture was named.
+        model: The module to compress, holding `state`; a bare module where there are weights alone.
         layers: What of it can be encoded.
-        architecture: How `model` was built, if from a name.
+        blueprint: From what `model` was built.
+        architecture: What was built; None where there are weights alone.
         dataset: The data, if any, shaped for the model.
     """
 
     state: dict[str, Tensor]
     model: nn.Module
     layers: tuple[Layer, ...]
+    blueprint: Blueprint
     architecture: Architecture | None
     dataset: Dataset | None
     files: dict[str, Path] = field(default_factory=dict)
@@ -47,8 +53,12 @@ def inspect(job: JobRecord, store: Store, folder: Path, device: torch.device) ->
     checkpoint = fetch(job.checkpoint, store, folder)
     state = read_state(checkpoint, job.checkpoint.aliases or {})
     files = {"checkpoint": checkpoint}
-    if settings.architecture is None:
-        return Inputs(state, bare_module(state), layers_of_state(state), None, None, files)
+    blueprint = blueprint_for(settings.architecture, checkpoint)
+    if not blueprint.is_known:
+        if settings.dataset is not None:
+            fault = Fault("/dataset", DATA_WITHOUT_NETWORK, "validation_failed")
+            raise ProblemError("validation_failed", DATA_WITHOUT_NETWORK, [fault])
+        return Inputs(state, bare_module(state), layers_of_state(state), blueprint, None, None, files)
 
     dataset = None
     if settings.dataset is not None:
@@ -57,14 +67,14 @@ def inspect(job: JobRecord, store: Store, folder: Path, device: torch.device) ->
         source = files.get("dataset", settings.dataset)
         normalize = settings.normalize.model_dump() if settings.normalize else None
         dataset = datasets.load(source, normalize, settings.image.resize)
-    architecture = architectures.build(
-        settings.architecture, state, tuple(dataset.train_x.shape[1:]) if dataset else None
-    )
+    architecture = blueprint.build(state, tuple(dataset.train_x.shape[1:]) if dataset else None)
     model = architecture.model.to(device)
     if dataset is not None:
         dataset = datasets.fitted(dataset, architecture)
         augmentation(settings, dataset.train_x.shape[1:])  # refused before hours of work, not after
-    return Inputs(state, model, layers_of(model), architecture, dataset, files)
+    graph = blueprint.graph
+    layers = layers_of(model) if graph is None else layers_of_graph(graph, state)
+    return Inputs(state, model, layers, blueprint, architecture, dataset, files)
 
 
 def fetch(file: FileRecord, store: Store, folder: Path) -> Path:

@@ -14,7 +14,6 @@ from torch import Tensor
 import adtn
 from jobs.records import JobRecord
 from jobs.store import Store
-from worker import architectures
 from worker.evaluation import latency_ms
 from worker.pipeline.attempt import Attempt
 from worker.pipeline.choose import choose
@@ -109,8 +108,7 @@ def measure_accuracy(
     device: torch.device,
 ) -> None:
     """Measure the original, the fitted and the compressed model on the test split: nothing has looked at it so far."""
-    architecture, dataset = attempt.inputs.architecture, attempt.inputs.dataset
-    assert architecture is not None
+    blueprint, dataset = attempt.inputs.blueprint, attempt.inputs.dataset
     assert dataset is not None
     states = {"original": attempt.inputs.state, "fitted": after_fit, "compressed": compressed}
     found = []
@@ -119,7 +117,7 @@ def measure_accuracy(
         def say(done: float, number: int = number, name: str = name) -> None:
             attempt.progress.step((number + done) / len(states), f"evaluating the {name} model")
 
-        found.append(accuracy_of_state(architecture.name, state, dataset, device, say))
+        found.append(accuracy_of_state(blueprint, state, dataset, device, say))
     measured.samples = len(dataset.test_y)
     measured.baseline, measured.after_fit, measured.final = found
 
@@ -129,13 +127,10 @@ def latencies(inputs: Inputs, compressed: dict[str, Tensor], fitted: dict[str, a
 
     Both models are dense when they answer, so they cost the same; decoding is paid once, when the model is loaded.
     """
-    assert inputs.architecture is not None
     assert inputs.dataset is not None
     sample = inputs.dataset.test_x[:1]
     shape = tuple(sample.shape[1:])
-    models = [
-        architectures.build(inputs.architecture.name, state, shape).model.eval() for state in (inputs.state, compressed)
-    ]
+    models = [inputs.blueprint.build(state, shape).model.eval() for state in (inputs.state, compressed)]
     return {
         "batch": 1,
         "original": latency_ms(lambda: models[0](sample)),
@@ -149,12 +144,13 @@ def question_of(job: JobRecord, inputs: Inputs, artifacts: list[Artifact], devic
     dataset = inputs.files.get("dataset", job.settings.dataset)
     return Question(
         artifacts={artifact.kind: str(artifact.path) for artifact in artifacts},
-        architecture=job.settings.architecture,
+        architecture=inputs.blueprint.architecture,
         dataset=str(dataset) if dataset is not None else None,
         normalize=job.settings.normalize.model_dump() if job.settings.normalize else None,
         device=device.type,
         resize=job.settings.image.resize,
         key_prefix=job.checkpoint.key_prefix,
+        graph_file=inputs.blueprint.graph_file,
     )
 
 

@@ -3,10 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
+from zipfile import ZipFile
 
 from torch import Tensor
 
+from adtn.layer import Layer
 from adtn.listing import layers_of_state
+from jobs.catalogue import EXPORTED_PROGRAM
+from worker.graphs.layers import layers_of_graph
+from worker.graphs.schema import Graph
+from worker.graphs.stored import metadata_of
+from worker.sandbox.archives import checked_zip
+from worker.sandbox.exported.archive import is_program
+from worker.sandbox.exported.program import read_program
 from worker.sandbox.formats import START_BYTES, format_of
 from worker.sandbox.limits import Budget
 from worker.sandbox.prefixes import common_prefix, prefix_note
@@ -30,12 +39,16 @@ class Weights:
         tensors: By key.
         notes: On where they were.
         lightning: Whether Lightning wrote the file.
+        graph: That the file carries besides, if any.
+        constants: Keys of tensors that belong to the graph alone, and are in no state_dict.
     """
 
     format: str
     tensors: dict[str, Tensor]
     notes: list[str]
     lightning: bool
+    graph: Graph | None = None
+    constants: frozenset[str] = frozenset()
 
 
 def read_checkpoint(source: BinaryIO, filename: str, output: BinaryIO, budget: Budget) -> Mapping[str, Any]:
@@ -56,15 +69,20 @@ def read_checkpoint(source: BinaryIO, filename: str, output: BinaryIO, budget: B
     size = source.seek(0, 2)
     weights = _open(source, size, filename)
     tensors, prefix, notes = _without_prefix(weights)
-    aliases = tied(tensors)
-    kept = {key: tensor for key, tensor in tensors.items() if key not in aliases}
+    constants = {key: tensor for key, tensor in tensors.items() if key in weights.constants}
+    state = {key: tensor for key, tensor in tensors.items() if key not in weights.constants}
+    aliases = tied(state)
+    state = {key: tensor for key, tensor in state.items() if key not in aliases}
+    kept = state | constants
     check_total(kept, size)
-    check_tensors(kept)
-    write(output, [outgoing(key, tensor) for key, tensor in kept.items()])
-    layers = _layers(kept)
-    parameters = sum(tensor.numel() for key, tensor in kept.items() if _is_parameter(key, tensor))
+    check_tensors(state)  # not constants: a mask may hold infinite numbers
+    metadata = metadata_of(weights.graph) if weights.graph is not None else None
+    write(output, [outgoing(key, tensor) for key, tensor in kept.items()], metadata)
+    layers = layers_of_graph(weights.graph, state) if weights.graph is not None else layers_of_state(state)
+    parameters = sum(tensor.numel() for key, tensor in state.items() if _is_parameter(key, tensor))
     summary = {"parameters": parameters, "layers": len(layers), "key_prefix": prefix, "notes": notes}
-    return {"format": weights.format, "summary": summary, "layers": layers, "aliases": aliases}
+    rows = [_row(layer, state[layer.key]) for layer in layers]
+    return {"format": weights.format, "summary": summary, "layers": rows, "aliases": aliases}
 
 
 def _open(source: BinaryIO, size: int, filename: str) -> Weights:
@@ -75,13 +93,25 @@ def _open(source: BinaryIO, size: int, filename: str) -> Weights:
         state = tensors_of_file(source, size)
         check_names(state)
         return Weights(found, state, [], lightning=False)
+    if found == "zip":
+        archive = checked_zip(source, size, "checkpoint_invalid")
+        if is_program(archive.namelist()):
+            return _weights_of_program(archive)
     loaded = load_zip(source, size) if found == "zip" else load_pickle(source, size)
     return Weights("pytorch", *named_tensors(loaded), lightning=is_lightning(loaded))
 
 
+def _weights_of_program(archive: ZipFile) -> Weights:
+    """The tensors of an exported program, with its graph."""
+    program = read_program(archive)
+    note = f"carries its graph of {len(program.graph.nodes)} operators"
+    tensors = program.state | program.constants
+    return Weights(EXPORTED_PROGRAM, tensors, [note], False, program.graph, frozenset(program.constants))
+
+
 def _without_prefix(weights: Weights) -> tuple[dict[str, Tensor], str, list[str]]:
     """The tensors by their own keys, the prefix that wrappers had put before them, and all notes."""
-    prefix = common_prefix(weights.tensors, lightning=weights.lightning)
+    prefix = "" if weights.graph is not None else common_prefix(weights.tensors, lightning=weights.lightning)
     if not prefix:
         return weights.tensors, "", weights.notes
     tensors = {key.removeprefix(prefix): tensor for key, tensor in weights.tensors.items()}
@@ -89,12 +119,9 @@ def _without_prefix(weights: Weights) -> tuple[dict[str, Tensor], str, list[str]
     return tensors, prefix, [*weights.notes, prefix_note(prefix, len(tensors))]
 
 
-def _layers(tensors: Mapping[str, Tensor]) -> list[dict[str, Any]]:
-    """The layers that might be encoded, with dtype and number of parameters."""
-    return [
-        {**layer.to_json(), "dtype": str(tensors[layer.key].dtype).removeprefix("torch."), "parameters": layer.entries}
-        for layer in layers_of_state(tensors)
-    ]
+def _row(layer: Layer, tensor: Tensor) -> dict[str, Any]:
+    """A layer that might be encoded, with dtype and number of parameters."""
+    return {**layer.to_json(), "dtype": str(tensor.dtype).removeprefix("torch."), "parameters": layer.entries}
 
 
 def _is_parameter(key: str, tensor: Tensor) -> bool:

@@ -8,7 +8,7 @@ without holes. The library accepts duplicate keys, shapes such as [0, 2**50], na
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -18,6 +18,7 @@ MAX_HEADER_BYTES = 5_000_000
 MAX_TENSORS = 100_000
 MAX_DIMS = 8
 MAX_NAME = 512
+METADATA = "__metadata__"
 # Bytes a number, of the dtypes that are accepted.
 ITEM_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
@@ -93,6 +94,31 @@ def read_header(file: BinaryIO, size: int, invalid: str) -> list[Entry]:
     Raises:
         ProblemError: `truncated_file` or `invalid`.
     """
+    header, data_start = _header(file, size, invalid)
+    entries = [_entry(name, fields, data_start, invalid) for name, fields in header.items() if name != METADATA]
+    if len(entries) > MAX_TENSORS:
+        raise ProblemError(invalid, f"expected at most {MAX_TENSORS} tensors, got {len(entries)}")
+    _require_gapless(entries, data_start, size, invalid)
+    return entries
+
+
+def read_metadata(file: BinaryIO, size: int, invalid: str) -> dict[str, str]:
+    """Read the texts that a safetensors file carries beside its tensors.
+
+    Args:
+        file: Positioned anywhere; seekable.
+        size: Its bytes.
+        invalid: Code of the problem for what is well formed but not acceptable.
+
+    Raises:
+        ProblemError: `truncated_file` or `invalid`.
+    """
+    metadata: dict[str, str] = _header(file, size, invalid)[0].get(METADATA, {})
+    return metadata
+
+
+def _header(file: BinaryIO, size: int, invalid: str) -> tuple[dict[str, Any], int]:
+    """The JSON of a file's header, its metadata checked, and where the tensors' bytes start."""
     file.seek(0)
     prefix = file.read(8)
     if len(prefix) < 8:
@@ -102,26 +128,27 @@ def read_header(file: BinaryIO, size: int, invalid: str) -> list[Entry]:
         raise ProblemError(invalid, f"expected a header of at most {MAX_HEADER_BYTES} bytes, got {length}")
     if 8 + length > size:
         raise ProblemError("truncated_file", f"the header needs {8 + length} bytes, the file has {size}")
-    header = _parse(file.read(length), invalid)
-    metadata = header.pop("__metadata__", {})
+    header = json_object(file.read(length), "the header", invalid)
+    metadata = header.get(METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ProblemError(invalid, "expected __metadata__ to map strings to strings")
-    if len(header) > MAX_TENSORS:
-        raise ProblemError(invalid, f"expected at most {MAX_TENSORS} tensors, got {len(header)}")
-    entries = [_entry(name, fields, 8 + length, invalid) for name, fields in header.items()]
-    _require_gapless(entries, 8 + length, size, invalid)
-    return entries
+    return header, 8 + length
 
 
-def write(file: BinaryIO, tensors: Sequence[Outgoing]) -> None:
+def write(file: BinaryIO, tensors: Sequence[Outgoing], metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file, one chunk in memory at a time.
+
+    Args:
+        file: Receives it.
+        tensors: In any order.
+        metadata: Texts beside them.
 
     Raises:
         ValueError: The chunks of a tensor do not add up to its size.
     """
     # Wide numbers first, as the library does: every tensor then starts at a multiple of its item size.
     tensors = sorted(tensors, key=lambda tensor: -ITEM_BYTES[tensor.dtype])
-    header: dict[str, dict[str, Any]] = {}
+    header: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
     start = 0
     for tensor in tensors:
         offsets = [start, start + tensor.bytes]
@@ -136,24 +163,33 @@ def write(file: BinaryIO, tensors: Sequence[Outgoing]) -> None:
             raise ValueError(f"{tensor.name}: expected {tensor.bytes} bytes, got {written}")
 
 
-def _parse(text: bytes, invalid: str) -> dict[str, Any]:
-    """The header's JSON, without repeated keys."""
+def json_object(text: bytes, what: str, invalid: str) -> dict[str, Any]:
+    """The JSON object that a text is, in which no name may stand twice.
+
+    Args:
+        text: UTF-8.
+        what: The text, as a message calls it.
+        invalid: Code of the problem.
+
+    Raises:
+        ProblemError: `invalid`.
+    """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name, value in pairs:
             if name in found:
-                raise ProblemError(invalid, f"the header names {quoted(name)} more than once")
+                raise ProblemError(invalid, f"{what} names {quoted(name)} more than once")
             found[name] = value
         return found
 
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=unique)
+        found = json.loads(text.decode("utf-8"), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
-        raise ProblemError(invalid, "the header is not JSON") from error
-    if not isinstance(header, dict):
-        raise ProblemError(invalid, f"expected a JSON object as header, got {type(header).__name__}")
-    return header
+        raise ProblemError(invalid, f"{what} is not JSON") from error
+    if not isinstance(found, dict):
+        raise ProblemError(invalid, f"expected {what} to be a JSON object, got {type(found).__name__}")
+    return found
 
 
 def _entry(name: str, fields: Any, data_start: int, invalid: str) -> Entry:

@@ -10,12 +10,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from jobs.catalogue import EXPORTED_PROGRAM
 from jobs.problems import ProblemError
+from worker.graphs.schema import Graph
+from worker.graphs.stored import graph_in
 from worker.sandbox.answer import MAX_ANSWER_BYTES, Answer, DatasetSummary, parse
 from worker.sandbox.formats import START_BYTES, format_of
 from worker.sandbox.limits import Budget, Limits
 from worker.sandbox.process import Ending, run_child
-from worker.sandbox.tensor_file import read_header
+from worker.sandbox.tensor_file import read_header, read_metadata
 
 Purpose = Literal["checkpoint", "dataset"]
 INVALID = {"checkpoint": "checkpoint_invalid", "dataset": "dataset_invalid"}
@@ -32,7 +35,8 @@ class Inspection:
     """What an upload holds.
 
     Attributes:
-        format: How it was stored: "safetensors", "pytorch", "npz", "idx", "cifar_python", "cifar_binary", "images".
+        format: How it was stored: "safetensors", "pytorch", "exported_program", "npz", "idx", "cifar_python",
+            "cifar_binary", "images".
         summary: {parameters, layers, key_prefix, notes} of a checkpoint; {splits, shape, classes, dtype, class_names,
             notes} of a data set. `parameters` counts floating tensors, tied ones once, without the running statistics
             of batch norm; `shape` has None for sizes that differ.
@@ -107,8 +111,10 @@ def _ask_child(
         try:
             reply.seek(0)
             answer = parse(reply.read(MAX_ANSWER_BYTES))
-            header = read_header(output, output.seek(0, os.SEEK_END), INVALID[purpose])
-            _require_consistent(answer, purpose, {entry.name for entry in header})
+            size = output.seek(0, os.SEEK_END)
+            names = {entry.name for entry in read_header(output, size, INVALID[purpose])}
+            _require_consistent(answer, purpose, names)
+            _require_graph(answer, graph_in(read_metadata(output, size, INVALID[purpose])), names)
         except ValueError as error:
             log.error("the sandbox wrote what does not hold together: %s; its log: %s", error, ending.log)
             raise ProblemError(INVALID[purpose], "the file cannot be read") from error
@@ -128,6 +134,18 @@ def _require_consistent(answer: Answer, purpose: Purpose, names: set[str]) -> No
     strays = {layer.key for layer in answer.layers} - names - answer.aliases.keys()
     if strays or not set(answer.aliases.values()) <= names or answer.aliases.keys() & names:
         raise ValueError("the answer names tensors that are not in the file")
+
+
+def _require_graph(answer: Answer, graph: Graph | None, names: set[str]) -> None:
+    """Refuse a graph that should not be there, is missing, or holds other tensors than the file.
+
+    Raises:
+        ValueError: It does.
+    """
+    if (graph is not None) != (answer.format == EXPORTED_PROGRAM):
+        raise ValueError(f"a file of the format {answer.format} is the wrong place for a graph, or lacks one")
+    if graph is not None and {held.key for held in graph.held} != names | answer.aliases.keys():
+        raise ValueError("the graph holds other tensors than the file")
 
 
 def _problem_of(ending: Ending, purpose: Purpose, budget: Budget) -> ProblemError:

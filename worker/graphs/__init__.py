@@ -1,0 +1,1 @@
+"""Models that come with their graph: its clean description, and the module that runs it."""
