@@ -1,4 +1,4 @@
-"""Writes the table of the rows into docs/paper.md, and those that were run into README.md."""
+"""Writes the table of the rows into docs/paper.md, and its headlines into README.md."""
 
 from collections.abc import Callable, Sequence
 
@@ -21,18 +21,18 @@ def write() -> None:
     """Put the tables between their markers."""
     results = Results(PATH)
     write_between(DOCS / "paper.md", "paper", f"{table(results)}\n\n{note(results)}".rstrip())
-    write_between(README, "paper", table(results, only_run=True))
+    write_between(README, "paper", headlines(results))
 
 
-def table(results: Results, *, only_run: bool = False) -> str:
-    """A line a row.
+def table(results: Results) -> str:
+    """A line a row, those that were not run too."""
+    return "\n".join([HEADER, *(line(row, results.of(row)) for row in ROWS)])
 
-    Args:
-        results: What was run.
-        only_run: Leave out rows that were not.
-    """
-    lines = [line(row, runs) for row in ROWS if (runs := results.of(row)) or not only_run]
-    return "\n".join([HEADER, *lines])
+
+def headlines(results: Results) -> str:
+    """The rows for which the paper has figures, as far as they were run."""
+    lines = [line(row, runs) for row in ROWS if row.published is not None and (runs := results.of(row))]
+    return "\n".join([HEADER, *lines]) if lines else "None of them is stored yet."
 
 
 def line(row: Row, runs: Sequence[Result]) -> str:
