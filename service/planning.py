@@ -1,7 +1,7 @@
 """What a job would do, before any tensor is read: names are checked and the plan is made from the file's layers."""
 
 from adtn.plan import Layer, Plan, predicted_parameters
-from jobs.catalogue import ARCHITECTURES, DATASETS
+from jobs.catalogue import ARCHITECTURES, DATA_WITHOUT_NETWORK, DATASETS, EXPORTED_PROGRAM
 from jobs.files import FileRecord
 from jobs.planning import fault, is_searched, plan_of, plans_to_try
 from jobs.problems import ProblemError
@@ -14,8 +14,8 @@ def check_names(settings: JobSettings) -> None:
     """Refuse an architecture or a data set that is not known, or that is missing where it is needed.
 
     Raises:
-        ProblemError: unknown_architecture, unknown_dataset, or validation_failed for data without an architecture and
-            for an accuracy that there are no data to measure.
+        ProblemError: unknown_architecture, unknown_dataset, or validation_failed for an accuracy that there are no data
+            to measure.
     """
     architecture, dataset = settings.architecture, settings.dataset
     if architecture is not None and architecture not in ARCHITECTURES:
@@ -29,12 +29,23 @@ def check_names(settings: JobSettings) -> None:
         raise fault(
             "unknown_dataset", "/dataset", f"expected the id of a file, or one of {known}, got {settings.dataset!r}"
         )
-    if dataset is not None and architecture is None:
-        detail = "a data set can be used only with an architecture, since the checkpoint holds weights alone"
-        raise fault("validation_failed", "/dataset", detail)
     if dataset is None and is_searched(settings.compression):
-        detail = "max_accuracy_drop needs a data set (and an architecture), on which the accuracy is measured"
+        detail = "max_accuracy_drop needs a data set, on which the accuracy is measured"
         raise fault("validation_failed", "/compression/target/max_accuracy_drop", detail)
+
+
+def check_network(settings: JobSettings, checkpoint: FileRecord) -> None:
+    """Refuse data that there is no network to use on: neither a name, nor a graph in the checkpoint.
+
+    Args:
+        settings: Of the job.
+        checkpoint: Ready.
+
+    Raises:
+        ProblemError: validation_failed.
+    """
+    if settings.dataset is not None and settings.architecture is None and checkpoint.format != EXPORTED_PROGRAM:
+        raise fault("validation_failed", "/dataset", DATA_WITHOUT_NETWORK)
 
 
 def plans_for(settings: CompressionSettings, checkpoint: FileRecord) -> list[Plan]:

@@ -17,7 +17,7 @@ from jobs.schemas.settings import JobSettings
 from jobs.states import Purpose
 from jobs.tables import JobRow
 from service.errors import faults, invalid
-from service.planning import check_names, plans_for, require_ready
+from service.planning import check_names, check_network, plans_for, require_ready
 from service.resources import Resources
 from service.uploads import Upload
 from service.views import job_views
@@ -115,6 +115,7 @@ def check_plan(resources: Resources, owner: str, settings: JobSettings) -> None:
     """
     checkpoint = files.get(resources.db, owner, settings.checkpoint)
     if checkpoint.status == "ready" and checkpoint.purpose == "checkpoint":
+        check_network(settings, checkpoint)
         plans_for(settings.compression, checkpoint)
 
 
@@ -135,6 +136,7 @@ def inspected(resources: Resources, owner: str, settings: JobSettings) -> tuple[
         if file.purpose != purpose:
             raise ProblemError("wrong_purpose", f"{file.id} was uploaded as a {file.purpose}, expected a {purpose}")
         require_ready(file)
+    check_network(settings, checkpoint)
     return checkpoint, dataset
 
 
