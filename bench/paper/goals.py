@@ -8,7 +8,8 @@ from bench.paper.rows import Row
 
 def difference(found: Mapping[str, Any]) -> float:
     """Accuracy of the compressed network less that of the original, in points."""
-    return round(100 * (found["final"] - found["baseline"]), 2)
+    points: float = 100 * (found["final"] - found["baseline"])
+    return round(points, 2)
 
 
 def broken(row: Row, found: Mapping[str, Any]) -> str | None:

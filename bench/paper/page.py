@@ -1,6 +1,6 @@
 """Writes the table of the rows into docs/paper.md, and its headlines into README.md."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from bench.lenet5_mnist import summary
 from bench.markers import DOCS, write_between
@@ -8,7 +8,7 @@ from bench.paper.goals import difference
 from bench.paper.results import Result, Results
 from bench.paper.rows import ROWS, TITLES, Published, Row
 from bench.paper.run import PATH
-from bench.readme import README, spread
+from bench.readme import README, percent, spread
 
 HEADER = (
     "| network, data: encoded layers | numbers | allowed | stored | accuracy before | after fit | after fine-tuning "
@@ -41,16 +41,15 @@ def line(row: Row, runs: Sequence[Result]) -> str:
     if not runs:
         return f"| {row.title} | | {row.parameters:,} | not run: give `{row.option}` | | | | | {paper} | |"
 
-    def figure(of: Callable[[Result], float], form: str) -> str:
-        return spread(summary([of(found) for found in runs]), form)
-
+    stored = spread(summary([found["compressed"] for found in runs]), "{:,.0f}")
     before, fit, final = (
-        figure(lambda found, name=name: 100 * found[name], "{:.2f}") for name in ("baseline", "after_fit", "final")
+        percent(summary([found[name] for found in runs])) for name in ("baseline", "after_fit", "final")
     )
+    points = spread(summary([difference(found) for found in runs]), "{:+.2f}")
+    seconds = spread(summary([found["seconds"]["job"] for found in runs]), "{:,.0f}")
     return (
-        f"| {row.title} | {runs[0]['original']:,} | {row.parameters:,} "
-        f"| {figure(lambda found: found['compressed'], '{:,.0f}')} | {before} | {fit} | **{final}** "
-        f"| {figure(difference, '{:+.2f}')} | {paper} | {figure(lambda found: found['seconds']['job'], '{:,.0f}')} |"
+        f"| {row.title} | {runs[0]['original']:,} | {row.parameters:,} | {stored} | {before} | {fit} | **{final}** "
+        f"| {points} | {paper} | {seconds} |"
     )
 
 
