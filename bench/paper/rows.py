@@ -113,7 +113,7 @@ CONVOLUTIONS = ("features.34", "features.37", "features.40")
 TWO_LINEAR = Published(424, 90.17, 91.74, "cifar-10")
 THREE_CONVOLUTIONS = Published(632, 81.14, 84.36, "cifar-10")
 SMALL_STEPS = {"fine_tune": {"epochs": 5, "batch_size": 64}}
-GATES_ONLY = {"fit": {"steps": 10}, "fine_tune": {"epochs": 5, "batch_size": 256, "dense": "freeze"}}
+GATES_ONLY = {"fit": {"steps": 10}, "fine_tune": {"epochs": 8, "batch_size": 128, "dense": "freeze"}}
 
 ROWS = (
     Row("fc2", "mnist", ("fc1",), 400, settings=SMALL_STEPS),
