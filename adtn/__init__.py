@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from adtn.encoding import encoded as encoded
     from adtn.errors import AdtnError as AdtnError
     from adtn.errors import BlockEnded as BlockEnded
+    from adtn.errors import ExportError as ExportError
     from adtn.errors import FormatError as FormatError
     from adtn.errors import NothingToTrain as NothingToTrain
     from adtn.errors import PlanError as PlanError
     from adtn.errors import ShapeError as ShapeError
     from adtn.errors import StructureError as StructureError
     from adtn.errors import TrainingDiverged as TrainingDiverged
+    from adtn.exporting import save_program as save_program
     from adtn.files import FORMAT_VERSION as FORMAT_VERSION
     from adtn.files import decode as decode
     from adtn.files import load as load
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from adtn.module import ADTN as ADTN
     from adtn.moments import InputMoments as InputMoments
     from adtn.moments import input_moments as input_moments
+    from adtn.onnx_export import save_onnx as save_onnx
     from adtn.plan import Plan as Plan
     from adtn.plan import PlanEntry as PlanEntry
     from adtn.plan import StructureChoice as StructureChoice
@@ -65,6 +68,7 @@ _HOME = {
     "AdtnError": "errors",
     "BlockEnded": "errors",
     "EncodedLayer": "compression",
+    "ExportError": "errors",
     "FineTuneOptions": "fine_tune_options",
     "FineTuned": "fine_tuning",
     "FitOptions": "fitting",
@@ -104,6 +108,8 @@ _HOME = {
     "mixed_radix": "sites",
     "predicted_parameters": "plan",
     "save": "files",
+    "save_onnx": "onnx_export",
+    "save_program": "exporting",
     "sites_for": "sites",
     "staircase": "arrangements",
     "stored_bytes": "storing",

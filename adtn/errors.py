@@ -5,6 +5,7 @@
     ├── ShapeError          tensors do not fit a structure, a shape or each other
     ├── PlanError           the wishes for a plan cannot be met; carries a stable `code`
     ├── FormatError         a file is not what it should be
+    ├── ExportError         a model cannot be written in another form
     ├── BlockEnded          a gradient reaches a weight of a `decoded_once` block that has ended
     ├── NothingToTrain      every parameter of a model is frozen
     └── TrainingDiverged    a loss is no longer finite
@@ -46,6 +47,10 @@ class PlanError(AdtnError):
 
 class FormatError(AdtnError):
     """A file is not a compressed checkpoint that this version can read, or does not fit the model."""
+
+
+class ExportError(AdtnError):
+    """A model cannot be traced, or what an export needs is not installed."""
 
 
 class BlockEnded(AdtnError):

