@@ -48,6 +48,11 @@ class FileRecord:
     expires_at: datetime | None
 
     @property
+    def parameters(self) -> int:
+        """Numbers of a checkpoint that are trained, shared ones once; 0 before the inspection."""
+        return int((self.summary or {}).get("parameters", 0))
+
+    @property
     def key_prefix(self) -> str:
         """What stood before every key of a checkpoint, and stands there again in the artifacts."""
         return str((self.summary or {}).get("key_prefix", ""))

@@ -80,7 +80,7 @@ def estimate(
 
 
 def _search(settings: JobSettings, plans: Sequence[Plan], checkpoint: FileRecord, once: float) -> EstimatedSearch:
-    original = _parameters(checkpoint)
+    original = checkpoint.parameters
     smallest, largest = (_size(original, original - plan.saved) for plan in (plans[0], plans[-1]))
     return EstimatedSearch(
         smallest=smallest,
@@ -129,10 +129,6 @@ def _fit_seconds(settings: JobSettings, plan: Plan) -> float:
 def _tune_seconds(settings: JobSettings, plan: Plan, work: Tuning) -> float:
     decoding = work.steps * sum(_decode_seconds(entry) for entry in plan.entries)
     return decoding + operations(work, settings.fine_tune) / OPERATIONS_A_SECOND
-
-
-def _parameters(checkpoint: FileRecord) -> int:
-    return int((checkpoint.summary or {}).get("parameters", 0))
 
 
 def _decoded_entries(entry: PlanEntry) -> int:

@@ -84,7 +84,7 @@ def tuning(settings: JobSettings, plan: Plan, checkpoint: FileRecord, dataset: F
     return Tuning(
         samples=samples,
         steps=steps,
-        dense=int((checkpoint.summary or {}).get("parameters", 0)) - plan.original,
+        dense=checkpoint.parameters - plan.original,
         encoded=plan.original,
         gates=plan.parameters,
         kept=sum(sizes[name] for name in kept),

@@ -1,10 +1,11 @@
 """What the parts of the pipeline share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
+from adtn import Layer
 from jobs.records import JobRecord
 from jobs.store import Store
 from worker.pipeline.inspect import Inputs
@@ -28,6 +29,15 @@ class Attempt:
     store: Store
     folder: Path
     progress: ProgressReporter
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers of the model; what the inspection of the upload has found against one holds here too."""
+        refused = {row["key"]: row["reason"] for row in self.job.checkpoint.layers or [] if not row["eligible"]}
+        return tuple(
+            replace(layer, eligible=False, reason=refused[layer.key]) if layer.key in refused else layer
+            for layer in self.inputs.layers
+        )
 
     @property
     def weights(self) -> dict[str, Tensor]:

@@ -48,7 +48,7 @@ def choose(attempt: Attempt, teacher: nn.Module | None) -> Chosen:
         ProblemError: There is no such plan, or no size that was tried keeps the accuracy.
     """
     settings, inputs = attempt.job.settings, attempt.inputs
-    plan = plan_of(settings.compression, inputs.layers)
+    plan = plan_of(settings.compression, attempt.layers)
     if not is_measured(settings.compression) and not is_searched(settings.compression):
         return Chosen(plan, moments_of(inputs, keys_of(plan), settings.seed))
     parts = split(inputs.dataset.train_y, settings.seed) if inputs.dataset is not None else None
@@ -56,7 +56,7 @@ def choose(attempt: Attempt, teacher: nn.Module | None) -> Chosen:
     sensitivity = _sensitivity(attempt, parts, moments) if is_measured(settings.compression) else None
     curves = sensitivity.curves if sensitivity else {}
     if not is_searched(settings.compression):
-        return Chosen(plan_of(settings.compression, inputs.layers, curves), moments, sensitivity)
+        return Chosen(plan_of(settings.compression, attempt.layers, curves), moments, sensitivity)
     assert parts is not None
     trials = _trials(attempt, parts, moments, curves, teacher)
     return Chosen(trials.search(), moments, sensitivity, trials.to_json())
@@ -64,7 +64,7 @@ def choose(attempt: Attempt, teacher: nn.Module | None) -> Chosen:
 
 def _moments(attempt: Attempt, parts: Split | None) -> dict[str, InputMoments]:
     """Moments for every layer that may be encoded; held-out samples are not looked at."""
-    settings, layers = attempt.job.settings, attempt.inputs.layers
+    settings, layers = attempt.job.settings, attempt.layers
     if settings.compression.structure == "auto":
         items = candidates_of(settings.compression, layers).items
         keys = {weight.key for item in items for weight in item.layer.weights}
@@ -80,7 +80,7 @@ def keys_of(plan: Plan) -> list[str]:
 
 def _sensitivity(attempt: Attempt, parts: Split | None, moments: Mapping[str, InputMoments]) -> Sensitivity:
     settings, dataset = attempt.job.settings, attempt.inputs.dataset
-    found = candidates_of(settings.compression, attempt.inputs.layers)
+    found = candidates_of(settings.compression, attempt.layers)
     target = size_of(settings.compression.target)
     samples: Tensor | None = None
     if dataset is not None and parts is not None and len(parts.heldout):
@@ -102,5 +102,5 @@ def _trials(
             "dataset_invalid",
             f"max_accuracy_drop: expected enough training samples to hold some out, got {len(parts.train)}",
         )
-    plans = plans_to_try(attempt.job.settings.compression, attempt.inputs.layers, curves)
+    plans = plans_to_try(attempt.job.settings.compression, attempt.layers, curves)
     return Trials(attempt, plans, parts, moments, teacher, within(attempt.progress.step, MEASURING, 1.0))

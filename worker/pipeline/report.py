@@ -66,7 +66,7 @@ def build_report(
         measured: Accuracies and times.
         details: The device, and how the architecture was read off the checkpoint.
     """
-    parameters = count_parameters(original)
+    parameters = job.checkpoint.parameters
     compressed = parameters - plan.original + plan.parameters
     settings = job.settings.model_dump(mode="json")
     sizes = {key: adtn.stored_bytes(found) for key, found in fitted.items()}
@@ -197,17 +197,6 @@ def encoded_bytes(plan: Plan, sizes: Mapping[str, int], original: Mapping[str, T
     dense = sum(original[weight.key].nbytes for entry in plan.entries for weight in entry.layer.weights)
     gates = sum(sizes[entry.layer.key] for entry in plan.entries)
     return {"original": dense, "compressed": gates, "ratio": round(dense / gates, 2)}
-
-
-def count_parameters(state: Mapping[str, Tensor]) -> int:
-    """Parameters of a checkpoint: floating tensors, tied ones once, without batch norm's running statistics."""
-    own = {id(tensor): tensor for key, tensor in state.items() if is_parameter(key, tensor)}
-    return sum(tensor.numel() for tensor in own.values())
-
-
-def is_parameter(key: str, tensor: Tensor) -> bool:
-    """Whether a tensor of a state dict is trained."""
-    return tensor.is_floating_point() and not key.endswith(("running_mean", "running_var"))
 
 
 def fingerprint(job: JobRecord, settings: Mapping[str, object]) -> str:

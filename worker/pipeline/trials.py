@@ -18,7 +18,6 @@ from worker.pipeline.attempt import Attempt
 from worker.pipeline.compress import encode, fine_tune
 from worker.pipeline.heldout import Split
 from worker.pipeline.progress import within
-from worker.pipeline.report import count_parameters
 from worker.pipeline.search import OutOfTime, smallest_that_keeps
 
 POINTER = "/compression/target/max_accuracy_drop"
@@ -84,7 +83,7 @@ class Trials:
         self._teacher = teacher
         self._on_step = on_step
         self._most = most_trials(len(plans), self.caps.max_trials)
-        self._original = count_parameters(attempt.inputs.state)
+        self._original = attempt.job.checkpoint.parameters
         self._started = time.monotonic()
         self.baseline = self._accuracy(attempt.inputs.model, lambda done, message: on_step(0.0, message))
 

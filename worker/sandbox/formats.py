@@ -11,10 +11,13 @@ PICKLE_MAGIC = b"\x80"
 START_BYTES = 512
 
 ACCEPTED = {
-    "checkpoint": "a checkpoint as .safetensors, .pt or .pth",
+    "checkpoint": "a checkpoint as .safetensors, .pt or .pth, or a zip or tar of sharded .safetensors and their index",
     "dataset": "a data set: .npz or .safetensors with train_x, train_y, test_x, test_y; or a zip or tar of IDX files, "
     "of CIFAR-10 or CIFAR-100, or of PNG or JPEG images with a folder a class",
 }
+OTHER_TAR = (
+    "another tar or gzip file: unpack it, or if it is PyTorch's oldest format, load it and save it with torch.save"
+)
 # What people upload instead: the first bytes, and what to do.
 OTHERS = (
     (b"version https://git-lfs", "a Git LFS pointer; fetch the file itself with `git lfs pull`"),
@@ -44,7 +47,7 @@ def format_of(start: bytes, purpose: str, filename: str) -> Format:
         return "zip"
     if purpose == "checkpoint" and start.startswith(PICKLE_MAGIC):
         return "pickle"
-    if purpose == "dataset" and _is_tar(start):
+    if _is_tar(start):
         return "tar"
     if _is_safetensors(start) or filename.lower().endswith(".safetensors"):
         return "safetensors"
@@ -71,8 +74,6 @@ def _is_safetensors(start: bytes) -> bool:
 
 def _guess(start: bytes, purpose: str) -> str:
     """What a file of no accepted format seems to be."""
-    if purpose == "checkpoint" and _is_tar(start):
-        return "a tar or gzip file: unpack it, or if it is PyTorch's oldest format, load it and save it with torch.save"
     if purpose == "dataset" and start.startswith(PICKLE_MAGIC):
         return "a pickle, which is never run here"
     for magic, description in OTHERS:

@@ -59,7 +59,8 @@ class Limits:
         """
         gib = file_bytes / GIB
         if purpose == "checkpoint":
-            output_bytes = file_bytes + 16 * MIB  # the tensors again, and a header of our own
+            # The tensors, which may come compressed or overlap (`tensor_checks.MAX_OVERLAP`), and a header of our own.
+            output_bytes = 2 * file_bytes + 16 * MIB
         else:
             output_bytes = min(self.dataset_bytes, self.expanding_bytes + self.expansion * file_bytes)
         return Budget(

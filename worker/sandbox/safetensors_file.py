@@ -1,13 +1,14 @@
 """An untrusted safetensors file as torch tensors over its mapped bytes."""
 
 import mmap
+from collections.abc import Sequence
 from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
 from jobs.problems import ProblemError
-from worker.sandbox.tensor_file import ITEM_BYTES, read_header
+from worker.sandbox.tensor_file import ITEM_BYTES, Entry, read_header
 from worker.sandbox.tensor_output import TORCH_DTYPES
 
 
@@ -25,7 +26,16 @@ def tensors_of_file(source: BinaryIO, size: int) -> dict[str, Tensor]:
     if not entries:
         raise ProblemError("not_a_checkpoint", "expected tensors by name, got a file without tensors")
     # Private and writable: torch warns of read-only memory. Nothing writes to it.
-    mapped = mmap.mmap(source.fileno(), size, access=mmap.ACCESS_COPY)
+    return tensors_in_memory(mmap.mmap(source.fileno(), size, access=mmap.ACCESS_COPY), entries)
+
+
+def tensors_in_memory(mapped: mmap.mmap, entries: Sequence[Entry]) -> dict[str, Tensor]:
+    """The tensors of a file that is in memory.
+
+    Args:
+        mapped: The bytes of the file.
+        entries: Its header, checked.
+    """
     tensors = {}
     for entry in entries:
         aligned = entry.start % ITEM_BYTES[entry.dtype] == 0

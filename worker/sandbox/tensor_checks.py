@@ -11,6 +11,7 @@ from worker.sandbox.tensor_file import MAX_TENSORS, name_fault, quoted, shape_fa
 from worker.sandbox.tensor_output import NAMES
 
 CHUNK = 2**22  # numbers checked at a time
+MAX_OVERLAP = 2
 
 
 def check_names(tensors: Mapping[str, object]) -> None:
@@ -65,16 +66,19 @@ def storage_sizes(tensors: Iterable[Tensor]) -> list[int]:
     return list({block.data_ptr(): block.nbytes() for block in blocks}.values())
 
 
-def check_total(tensors: Mapping[str, Tensor], limit: int) -> None:
-    """Refuse tensors that overlap so much that writing each takes more bytes than the file has.
+def check_total(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that overlap so much that writing each takes more than twice the bytes that they lie in.
 
     Raises:
         ProblemError: `checkpoint_invalid`.
     """
     total = sum(tensor.numel() * tensor.itemsize for tensor in tensors.values())
-    if total > limit:
+    stored = sum(storage_sizes(tensors.values()))
+    if total > MAX_OVERLAP * stored:
         raise ProblemError(
-            "checkpoint_invalid", f"the tensors overlap: they take {total} bytes, the file has {limit} bytes"
+            "checkpoint_invalid",
+            f"the tensors overlap: they take {total} bytes, and the file has {stored} bytes of them; expected at most "
+            f"{MAX_OVERLAP} times as many",
         )
 
 
