@@ -13,7 +13,9 @@ from jobs.schemas.settings import Activation, Dense, Precision, Schedule
 
 
 def compress(  # noqa: PLR0913 - each is an option of the command line
-    checkpoint: Annotated[str, typer.Argument(help="A .safetensors, .pt or .pth file, or the id of an uploaded one.")],
+    checkpoint: Annotated[
+        str, typer.Argument(help="A .safetensors, .pt or .pth file, an archive of shards, or the id of a file.")
+    ],
     arch: Annotated[
         str | None, typer.Option(help="Architecture by name; without one, weights are only fitted.")
     ] = None,

@@ -36,6 +36,7 @@ def a_report() -> dict[str, Any]:
             "layers": [{**layer, "relative_error": 0.94, "structure": structure}],
         },
         "bytes": {"checkpoint": 9900, "artifacts": {"model.adtn.safetensors": 3100}},
+        "checkpoint": {"format": "pytorch", "key_prefix": "", "notes": ["weights taken from 'state_dict'"]},
         "seconds": {"fit": 3.1, "fine_tune": 40.2},
         **{"settings": {}, "seed": 0, "fingerprint": "sha256:0", "environment": {}, "latency_ms": None},
         "accuracy_unverified": False,
@@ -153,7 +154,8 @@ def test_compress_goes_all_the_way(server: ScriptedServer, tmp_path: Path) -> No
         "exports": ["adtn"],
     }
     assert (tmp_path / "out" / "model.adtn.safetensors").read_bytes() == service.artifact
-    for shown in ("98.65% before, 10.09% after the fit, 98.17% at the end", "2,048 -> 252 parameters, ratio 8.1"):
+    accuracies = "98.65% before, 10.09% after the fit, 98.17% at the end"
+    for shown in (accuracies, "2,048 -> 252 parameters, ratio 8.1", "weights taken from 'state_dict'"):
         assert shown in done.stdout
     for said in (f"uploaded m.pt as {FILE_ID}", "created job_1", "fit: fc1"):
         assert said in done.stderr
