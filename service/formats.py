@@ -34,9 +34,9 @@ def check_start(start: bytes) -> None:
         looks = next((hint for magic, hint in HINTS if text.startswith(magic)), "none of these")
         raise ProblemError(
             "unsupported_format",
-            "expected a checkpoint (safetensors, alone or as shards in a zip or tar, or a state_dict as .pt) or a data set "
-            "(npz, safetensors, or a zip or tar of IDX files, of CIFAR-10 or CIFAR-100, or of PNG or JPEG images with a "
-            f"folder a class); the first bytes are those of {looks}",
+            "expected a checkpoint (safetensors, alone or as shards in a zip or tar, or a state_dict as .pt) or a data "
+            "set (npz, safetensors, or a zip or tar of IDX files, of CIFAR-10 or CIFAR-100, or of PNG or JPEG images "
+            f"with a folder a class); the first bytes are those of {looks}",
         )
 
 
