@@ -23,6 +23,7 @@ from adtn.module import ADTN
 from adtn.packing import numbers_per_byte, pack
 from adtn.quantising import integers, most
 from adtn.structure import Structure
+from adtn.tracing import is_half
 
 try:
     import onnx
@@ -188,6 +189,9 @@ def _decode(nodes: _Nodes, adtn: ADTN) -> str:
     flat = reduce(lambda a, b: nodes.add("Add", a, b), tensors)
     if entries < adtn.structure.size:
         flat = nodes.first(flat, entries)
+    if is_half(adtn.dtype):
+        half = onnx.TensorProto.FLOAT16 if adtn.dtype == torch.float16 else onnx.TensorProto.BFLOAT16
+        flat = nodes.add("Cast", nodes.add("Cast", flat, to=half), to=onnx.TensorProto.FLOAT)
     return nodes.reshape(flat, *adtn.shape)
 
 

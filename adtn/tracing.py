@@ -35,7 +35,7 @@ class PlainADTN(nn.Module):
 
     def __init__(self, adtn: ADTN) -> None:
         super().__init__()
-        self.shape, self.structure, self.bits = adtn.shape, adtn.structure, adtn.bits
+        self.shape, self.dtype, self.structure, self.bits = adtn.shape, adtn.dtype, adtn.structure, adtn.bits
         self.gates: nn.Parameter | None = None
         self.packed: Tensor | None
         self.scales: Tensor | None
@@ -49,8 +49,9 @@ class PlainADTN(nn.Module):
         self.register_buffer("scales", scales)
 
     def forward(self) -> Tensor:
-        """The decoded weight, of the ADTN's shape and the dtype of the gates."""
-        return contract_plainly(self._numbers(), self.structure)[: self.shape.numel()].view(self.shape)
+        """The decoded weight, of the ADTN's shape and the gates' dtype; its numbers are those of its own dtype."""
+        weight = contract_plainly(self._numbers(), self.structure)[: self.shape.numel()].view(self.shape)
+        return weight.to(self.dtype).to(weight.dtype) if is_half(self.dtype) else weight
 
     def _numbers(self) -> Tensor:
         """Of all gates, (structure.parameters,)."""
@@ -94,6 +95,11 @@ def traceable(model: nn.Module, stand_in: Callable[[ADTN], nn.Module] = PlainADT
             elif isinstance(held, Share) and isinstance(held.adtn, ADTN):  # else it was met before, in a tie
                 held._modules["adtn"] = in_place_of(held.adtn)
     return copied.cpu().float().eval()
+
+
+def is_half(dtype: torch.dtype) -> bool:
+    """Whether numbers of this dtype are rounded more than float32 rounds."""
+    return dtype in (torch.float16, torch.bfloat16)
 
 
 def contract_plainly(gates: Tensor, structure: AnyStructure) -> Tensor:

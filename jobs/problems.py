@@ -53,6 +53,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "out_of_memory": (422, "The job needs more memory than the worker has"),
     "time_limit": (422, "The job takes longer than the worker allows"),
     "training_diverged": (422, "The loss is no longer finite"),
+    "export_impossible": (422, "An export cannot be made"),
     "verification_failed": (500, "An artifact does not reproduce the reported result"),
     "worker_lost": (500, "The worker was lost"),
     "internal_error": (500, "An unexpected error"),

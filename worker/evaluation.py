@@ -11,7 +11,6 @@ EVALUATION_BATCH = 1024
 LATENCY_RUNS = 30
 
 
-@torch.no_grad()
 def top1(model: nn.Module, inputs: Tensor, labels: Tensor, on_batch: Callable[[float], None] | None = None) -> float:
     """The share of inputs whose largest output is the label's.
 
@@ -26,11 +25,22 @@ def top1(model: nn.Module, inputs: Tensor, labels: Tensor, on_batch: Callable[[f
     """
     model.eval()
     device = next(model.parameters()).device
+    return top1_of(lambda batch: model(batch.to(device)), inputs, labels, on_batch)
+
+
+@torch.no_grad()
+def top1_of(
+    forward: Callable[[Tensor], Tensor],
+    inputs: Tensor,
+    labels: Tensor,
+    on_batch: Callable[[float], None] | None = None,
+) -> float:
+    """`top1` of whatever turns a batch of inputs into scores, (batch, classes), on any device."""
     correct = 0
     for start in range(0, len(inputs), EVALUATION_BATCH):
-        batch = inputs[start : start + EVALUATION_BATCH].to(device)
-        wanted = labels[start : start + EVALUATION_BATCH].to(device)
-        correct += int((model(batch).argmax(dim=1) == wanted).sum())
+        scores = forward(inputs[start : start + EVALUATION_BATCH])
+        wanted = labels[start : start + EVALUATION_BATCH].to(scores.device)
+        correct += int((scores.argmax(dim=1) == wanted).sum())
         if on_batch is not None:
             on_batch(min(1.0, (start + EVALUATION_BATCH) / len(inputs)))
     return correct / len(inputs)

@@ -8,7 +8,7 @@ import torch
 from celery.exceptions import SoftTimeLimitExceeded
 
 from adtn import recycling
-from adtn.errors import AdtnError, PlanError, TrainingDiverged
+from adtn.errors import AdtnError, ExportError, PlanError, TrainingDiverged
 from jobs import leases, records
 from jobs.leases import ArtifactRow, Lease, LeaseLost, Progress
 from jobs.problems import ProblemError
@@ -104,6 +104,8 @@ def problem_of(error: Exception) -> ProblemError:
         return ProblemError(error.code, str(error))
     if isinstance(error, TrainingDiverged):
         return ProblemError("training_diverged", f"{error}; try a smaller learning rate")
+    if isinstance(error, ExportError):
+        return ProblemError("export_impossible", str(error))
     if isinstance(error, AdtnError):
         return ProblemError("checkpoint_invalid", str(error))
     if isinstance(error, SoftTimeLimitExceeded):

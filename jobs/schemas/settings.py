@@ -1,6 +1,6 @@
 """What a user may ask of a job. Every knob has a default, or accepts "auto"."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Discriminator, Field, StringConstraints, Tag, field_validator, model_validator
 
@@ -8,7 +8,7 @@ from jobs.schemas.common import Request
 
 Auto = Literal["auto"]
 Activation = Literal["none", "relu", "leaky_relu", "tanh", "gelu"]
-Export = Literal["adtn", "dense"]
+Export = Literal["adtn", "dense", "dense_pt", "onnx", "pt2"]
 Schedule = Literal["cosine", "one_cycle"]
 Dense = Literal["train", "freeze"]
 Precision = Literal["float32", "bfloat16"]
@@ -176,10 +176,20 @@ class JobSettings(Request):
     image: ImageSettings = Field(default_factory=ImageSettings)
     normalize: NormalizeSettings | None = None
     augment: AugmentSettings | None = None
-    exports: list[Export] = Field(default=["adtn", "dense"], min_length=1, max_length=2)
+    exports: list[Export] = Field(
+        default=["adtn", "dense"],
+        min_length=1,
+        max_length=len(get_args(Export)),
+        description="What is made: `adtn`, gates and the rest, with a loader in one file; `dense` and `dense_pt`, "
+        "original keys and shapes in safetensors and for torch.load; `onnx` and `pt2`, programs that hold the gates "
+        "and decode them. Programs need an architecture, or a checkpoint that carries its graph.",
+    )
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     name: Name | None = None
     metadata: dict[MetadataKey, MetadataValue] = Field(default={}, max_length=16)
+    made_with: dict[str, Any] | None = Field(
+        default=None, exclude=True, description="Files and versions in a `recipe.json`; not read and not kept."
+    )
 
     @field_validator("exports")
     @classmethod

@@ -107,14 +107,6 @@ def test_weights_that_stay_dense_are_stored_once_and_nothing_else_is_dense(tmp_p
     assert dense < (tmp_path / "m.onnx").stat().st_size < dense + 16 * KIB
 
 
-class Decoded(nn.Module):
-    """A weight and nothing else."""
-
-    def __init__(self, structure: AnyStructure) -> None:
-        super().__init__()
-        self.adtn = ADTN((structure.size,), structure, generator=torch.Generator().manual_seed(0))
-
-
 def weight_in_onnxruntime(adtn: ADTN) -> Tensor:
     """The weight, by the nodes that decode it alone."""
     nodes = _Nodes()
@@ -128,11 +120,11 @@ def weight_in_onnxruntime(adtn: ADTN) -> Tensor:
     return torch.from_numpy(np.asarray(session.run(None, {})[0]))
 
 
-def assert_decoded_alike(structure: AnyStructure, bits: int | None = None) -> None:
-    adtn = ADTN((structure.size,), structure, generator=torch.Generator().manual_seed(0))
+def assert_decoded_alike(structure: AnyStructure, bits: int | None = None, dtype: torch.dtype = torch.float32) -> None:
+    adtn = ADTN((structure.size,), structure, dtype, torch.Generator().manual_seed(0))
     if bits is not None:
         adtn.quantise(bits)
-    expected = adtn().detach()
+    expected = adtn().detach().float()
     tolerance = 1e-5 * float(expected.abs().max())
     torch.testing.assert_close(weight_in_onnxruntime(adtn), expected, rtol=0, atol=tolerance)
 
@@ -146,6 +138,11 @@ def test_any_structure_is_decoded_by_nodes(structure: Structure) -> None:
 @pytest.mark.parametrize("bits", [None, *range(2, 9)])
 def test_every_number_of_bits_is_decoded_by_nodes(bits: int | None) -> None:
     assert_decoded_alike(brick_wall((3, 5, 4, 2), 2), bits)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_have_the_numbers_of_their_dtype(dtype: torch.dtype) -> None:
+    assert_decoded_alike(brick_wall(6), None, dtype)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -97,7 +97,8 @@ def test_bytes_and_digests_are_those_of_the_downloads(api: httpx.Client, job: di
         assert row["bytes"] == len(content)
         assert row["sha256"] == hashlib.sha256(content).hexdigest()
     names = {row["name"] for row in job["artifacts"]}
-    assert names == {"model.adtn.safetensors", "model.dense.safetensors", "report.json", "recipe.json"}
+    made = {"model.adtn.safetensors", "adtn_loader.py", "model.dense.safetensors"}
+    assert names == made | {"report.json", "recipe.json", "README.md", "SHA256SUMS"}
     assert json.loads(artifact(api, job["id"], "report.json")) == job["report"]
 
 

@@ -76,7 +76,7 @@ def test_settings_survive_being_stored() -> None:
             "image": {"resize": [32, 24]},
             "normalize": {"mean": [0.1], "std": [0.3]},
             "augment": {"crop": 4, "flip": True},
-            "exports": ["dense"],
+            "exports": ["dense", "dense_pt", "onnx", "pt2"],
         }
     )
     assert JobSettings.model_validate(settings.model_dump(mode="json")) == settings
@@ -95,7 +95,7 @@ def test_settings_survive_being_stored() -> None:
         {"metadata": {"k": "v" * 513}},
         {"metadata": {f"k{i}": "v" for i in range(17)}},
         {"exports": []},
-        {"exports": ["onnx"]},
+        {"exports": ["gguf"]},
         {"exports": ["dense", "dense"]},
         {"fit": {"steps": 10**9}},
         {"fit": {"learning_rate": float("nan")}},

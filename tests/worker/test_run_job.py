@@ -27,7 +27,8 @@ def test_job_ends_with_a_report_and_artifacts_that_the_store_has(
     assert (row.status, row.attempt) == ("succeeded", 1)
     assert row.report is not None
     stored = artifacts(db, job_id)
-    assert {artifact.kind for artifact in stored} == {"adtn", "dense", "report", "recipe"}
+    kinds = {"adtn", "loader", "dense", "report", "recipe", "card", "checksums"}
+    assert {artifact.kind for artifact in stored} == kinds
     for artifact in stored:
         resources.store.get_to_file(artifact.key, tmp_path / artifact.name)
         assert (tmp_path / artifact.name).stat().st_size == artifact.bytes

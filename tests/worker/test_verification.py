@@ -11,8 +11,9 @@ from support.digits import DigitsLeNet, accuracy
 import adtn
 from jobs.problems import ProblemError
 from worker.datasets import load
+from worker.examination import Question, require_same
 from worker.pipeline.verify import verify
-from worker.verification import Question, absent
+from worker.verification import absent
 
 
 @pytest.fixture
@@ -24,7 +25,9 @@ def question(tmp_path: Path) -> Question:
     paths = {"adtn": tmp_path / "model.adtn.safetensors", "dense": tmp_path / "model.dense.safetensors"}
     adtn.save(model, paths["adtn"])
     save_file(adtn.decode(paths["adtn"]), paths["dense"])
-    return Question({kind: str(path) for kind, path in paths.items()}, "lenet5", "digits", None, "cpu")
+    return Question(
+        {kind: str(path) for kind, path in paths.items()}, "lenet5", "digits", None, "cpu", input_shape=[1, 8, 8]
+    )
 
 
 def accuracy_of(question: Question) -> float:
@@ -36,10 +39,12 @@ def accuracy_of(question: Question) -> float:
 
 def test_artifacts_with_the_reported_accuracy_are_verified(question: Question) -> None:
     reported = accuracy_of(question)
+    found = {"accuracy": reported, "difference": None}
     assert verify(question, reported, lambda: None) == {
         "fresh_process": True,
         "accuracy": reported,
         "artifacts": ["adtn", "dense"],
+        "by_artifact": {"adtn": found, "dense": found},
     }
 
 
@@ -54,7 +59,11 @@ def test_artifacts_with_different_weights_are_refused(question: Question, tmp_pa
     path = tmp_path / "other.safetensors"
     save_file(state, path)
     weights_alone = replace(
-        question, artifacts=question.artifacts | {"dense": str(path)}, architecture=None, dataset=None
+        question,
+        artifacts=question.artifacts | {"dense": str(path)},
+        architecture=None,
+        dataset=None,
+        input_shape=None,
     )
     with pytest.raises(ProblemError, match=r"fc3\.bias"):
         verify(weights_alone, None, lambda: None)
@@ -63,8 +72,24 @@ def test_artifacts_with_different_weights_are_refused(question: Question, tmp_pa
 def test_damaged_artifact_is_refused(question: Question) -> None:
     path = Path(question.artifacts["dense"])
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(ProblemError, match="cannot be opened"):
+    with pytest.raises(ProblemError, match="cannot be opened in a fresh process: RuntimeError: the artifact dense: "):
         verify(question, 0.5, lambda: None)
+
+
+def test_weights_are_held_against_each_other_key_by_key() -> None:
+    state = {"a": torch.tensor([1.0, -4.0]), "n": torch.tensor(3)}
+    require_same(state, {"a": state["a"] * (1 + 1e-5), "n": state["n"]}, "x and y", 1e-3)
+    for other in (
+        {"a": state["a"]},
+        {"a": state["a"].double(), "n": state["n"]},
+        {"a": state["a"][:1], "n": state["n"]},
+        {"a": state["a"] + 0.01, "n": state["n"]},
+        {"a": state["a"] * torch.nan, "n": state["n"]},
+    ):
+        with pytest.raises(RuntimeError, match="the artifacts x and y"):
+            require_same(other, state, "x and y", 1e-3)
+    with pytest.raises(RuntimeError, match="differ in 'a'"):
+        require_same({"a": state["a"] * (1 + 1e-6), "n": state["n"]}, state, "x and y", 0.0)
 
 
 def test_absent_package_cannot_be_imported() -> None:

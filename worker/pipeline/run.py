@@ -1,7 +1,6 @@
 """The pipeline from the first stage to the last: one straight line."""
 
 import copy
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,17 +14,18 @@ import adtn
 from jobs.records import JobRecord
 from jobs.store import Store
 from worker.evaluation import latency_ms
+from worker.examination import Question
 from worker.pipeline.attempt import Attempt
 from worker.pipeline.choose import choose
 from worker.pipeline.compress import encode, fine_tune
+from worker.pipeline.documents import write_documents
 from worker.pipeline.evaluate import accuracy_of_state, dense_state, restore_dtypes
-from worker.pipeline.export import Artifact, export
+from worker.pipeline.export import Artifact, Compressed, export, require_possible
 from worker.pipeline.inspect import Inputs, inspect
-from worker.pipeline.pareto import pareto_svg
 from worker.pipeline.progress import ProgressReporter
+from worker.pipeline.reference import write_reference
 from worker.pipeline.report import Measurements, build_report
 from worker.pipeline.verify import verify
-from worker.verification import Question
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
 
     progress.stage("inspect", "reading the checkpoint and the data set")
     inputs = inspect(job, store, folder, device)
+    require_possible(job.settings.exports, inputs)
     # Copied only where it will teach: fits of weights alone then hold them once.
     teaches = inputs.dataset is not None and job.settings.fine_tune.distill
     teacher = copy.deepcopy(inputs.model) if teaches else None
@@ -87,16 +88,17 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
             measured.latency_ms = latencies(inputs, compressed, fitted)
 
     progress.stage("export", "writing the artifacts")
-    artifacts = export(inputs.model, compressed, job.settings.exports, folder, job.checkpoint.key_prefix)
+    shape = inputs.architecture.input_shape if inputs.architecture else None
+    result = Compressed(inputs.model, compressed, shape, job.checkpoint.key_prefix)
+    artifacts = export(result, job.settings.exports, folder)
     details = {"device": device.type, "architecture": inputs.architecture.details if inputs.architecture else None}
     report = build_report(job, plan, fitted, inputs.state, artifacts, measured, details)
 
     progress.stage("verify", "opening the artifacts in a fresh process")
-    question = question_of(job, inputs, artifacts, device)
+    reference = write_reference(inputs, compressed, job.settings.seed, folder)
+    question = question_of(job, inputs, artifacts, device, reference)
     report["verified"] = verify(question, measured.final, lambda: progress.step(0.5, "verifying"))
-    artifacts += write_json(folder, "report.json", report), write_json(folder, "recipe.json", report["settings"])
-    if measured.search is not None:
-        artifacts.append(write_plot(folder, measured.search))
+    artifacts += write_documents(job, report, artifacts, folder)
     return Outcome(report, artifacts)
 
 
@@ -139,7 +141,9 @@ def latencies(inputs: Inputs, compressed: dict[str, Tensor], fitted: dict[str, a
     }
 
 
-def question_of(job: JobRecord, inputs: Inputs, artifacts: list[Artifact], device: torch.device) -> Question:
+def question_of(
+    job: JobRecord, inputs: Inputs, artifacts: list[Artifact], device: torch.device, reference: Path | None
+) -> Question:
     """What the fresh process has to open, and on what to evaluate it."""
     dataset = inputs.files.get("dataset", job.settings.dataset)
     return Question(
@@ -151,21 +155,9 @@ def question_of(job: JobRecord, inputs: Inputs, artifacts: list[Artifact], devic
         resize=job.settings.image.resize,
         key_prefix=job.checkpoint.key_prefix,
         graph_file=inputs.blueprint.graph_file,
+        input_shape=list(inputs.architecture.input_shape) if inputs.architecture else None,
+        reference=str(reference) if reference else None,
     )
-
-
-def write_json(folder: Path, name: str, value: object) -> Artifact:
-    """Write a JSON artifact."""
-    path = folder / name
-    path.write_text(json.dumps(value, indent=2, sort_keys=False) + "\n")
-    return Artifact(name, name.removesuffix(".json"), path)
-
-
-def write_plot(folder: Path, search: dict[str, object]) -> Artifact:
-    """Write the plot of a search's trials."""
-    path = folder / "pareto.svg"
-    path.write_text(pareto_svg(search))
-    return Artifact(path.name, "plot", path)
 
 
 @contextmanager

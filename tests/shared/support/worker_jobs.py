@@ -46,3 +46,13 @@ def artifact(resources: Resources, job_id: str, kind: str, folder: Path) -> Path
         found = next(item for item in records.artifacts(session, [job_id])[job_id] if item.kind == kind)
     resources.store.get_to_file(found.key, folder / found.name)
     return folder / found.name
+
+
+def artifacts(resources: Resources, job_id: str, folder: Path) -> Path:
+    """All artifacts of a job, copied into a new folder inside another; that folder."""
+    made = folder / job_id
+    made.mkdir()
+    with resources.db.read() as session:
+        for item in records.artifacts(session, [job_id])[job_id]:
+            resources.store.get_to_file(item.key, made / item.name)
+    return made
