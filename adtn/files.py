@@ -7,6 +7,7 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal, get_args
 from uuid import uuid4
 
 import torch
@@ -27,6 +28,9 @@ from adtn.ties import gather_ties
 __all__ = ["FORMAT_VERSION", "decode", "load", "save"]
 
 _GATES = ".gates"
+
+Decode = Literal["once", "each_step"]
+"""When the weights of a loaded model are decoded."""
 
 
 def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -53,12 +57,15 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         raise
 
 
-def load(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
+def load(path: str | os.PathLike[str], model: nn.Module, decode: Decode = "each_step") -> nn.Module:
     """Load a compressed checkpoint into a model of the same architecture that is not compressed yet.
 
     Args:
         path: Of the file.
-        model: Changed in place: encoded weights become ADTNs, the rest is copied. Not touched if anything is wrong.
+        model: Changed in place. Not touched if anything is wrong.
+        decode: "each_step": encoded weights become ADTNs, whose gates can be trained further; the model is saved as it
+            was. "once": they become the weights that they stand for, and the model is as it was before it was
+            compressed: for inference.
 
     Returns:
         The model.
@@ -66,19 +73,21 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
     Raises:
         FormatError: The file is not a compressed checkpoint, or does not fit the model.
         FileNotFoundError: There is no such file.
+        ValueError: `decode` is neither of the two.
     """
+    if decode not in get_args(Decode):
+        raise ValueError(f"decode: expected one of {', '.join(get_args(Decode))}, got {decode!r}")
     header, tensors = _read(path)
-    gates = {key: tensors.pop(key + _GATES) for key in header.encoded}
-    weights = header.weights()
-    for alias, key in header.aliases.items():
-        if key not in weights:
-            tensors[alias] = tensors[key]
-    _check_fit(model, header, tensors, str(path))
+    dense, weights = _without_gates(header, tensors), header.weights()
+    _check_fit(model, header, dense, str(path))
+    if decode == "once":
+        model.load_state_dict(_decoded(header, tensors))
+        return model
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for key, item in header.encoded.items():
         adtn = ADTN(item.shape, item.structure, parameters[key].dtype)
         with torch.no_grad():
-            adtn.gates.copy_(gates[key])
+            adtn.gates.copy_(tensors[key + _GATES])
         if item.bits is not None:
             adtn.quantise(item.bits, scales_of(item))
         if item.parts:
@@ -89,10 +98,10 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
         if key in weights and not _is_encoded(model, alias):
             encode_again(model, alias, key)
     for place in encoded_places(model):
-        tensors[place.gates_key] = place.adtn.gates.detach()
+        dense[place.gates_key] = place.adtn.gates.detach()
         if place.adtn.scales is not None:
-            tensors[place.scales_key] = place.adtn.scales
-    model.load_state_dict(tensors)
+            dense[place.scales_key] = place.adtn.scales
+    model.load_state_dict(dense)
     return model
 
 
@@ -111,7 +120,11 @@ def decode(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         FormatError: The file is not a compressed checkpoint.
         FileNotFoundError: There is no such file.
     """
-    header, tensors = _read(path)
+    return _decoded(*_read(path))
+
+
+def _decoded(header: Header, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The dense state_dict of a file's contents, which it takes over."""
     for key, item in header.encoded.items():
         flat = contract(tensors.pop(key + _GATES), item.structure)
         parts = item.weights(key)
@@ -193,6 +206,13 @@ def _read(path: str | os.PathLike[str]) -> tuple[Header, dict[str, Tensor]]:
         if alias in tensors or alias in weights:
             raise FormatError(f"{path}: alias {alias!r}: expected no tensor of that name, got one")
     return header, tensors
+
+
+def _without_gates(header: Header, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that are stored dense, aliases included."""
+    gates = {key + _GATES for key in header.encoded}
+    dense = {key: tensor for key, tensor in tensors.items() if key not in gates}
+    return dense | {alias: dense[key] for alias, key in header.aliases.items() if key in dense}
 
 
 def _check_fit(model: nn.Module, header: Header, dense: dict[str, Tensor], where: str) -> None:

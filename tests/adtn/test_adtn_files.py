@@ -352,3 +352,24 @@ def test_the_specified_decoding_is_the_contraction_cut_and_reshaped(tmp_path: Pa
     gates = load_file(tmp_path / "m.safetensors")["words.weight.gates"]
     expected = contract(gates, brick_wall(8))[:160].view(20, 8)
     assert torch.equal(decode(tmp_path / "m.safetensors")["words.weight"], expected)
+
+
+def test_a_model_decoded_once_has_the_weights_and_no_gates(tmp_path: Path) -> None:
+    model = compressed_network()
+    save(model, tmp_path / "m.safetensors")
+    dense = load(tmp_path / "m.safetensors", network(1), decode="once")
+    assert_same(dense.state_dict(), decode(tmp_path / "m.safetensors"))
+    assert not encoded(dense)
+    trained = load(tmp_path / "m.safetensors", network(1), decode="each_step")
+    assert encoded(trained).keys() == encoded(model).keys()
+
+
+def test_a_file_that_does_not_fit_is_not_decoded_into_a_model(tmp_path: Path) -> None:
+    save(compressed_network(), tmp_path / "m.safetensors")
+    model = nn.Linear(2, 2)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(FormatError, match="does not fit the model"):
+        load(tmp_path / "m.safetensors", model, decode="once")
+    assert_same(model.state_dict(), before)
+    with pytest.raises(ValueError, match="decode: expected one of once, each_step, got 'twice'"):
+        load(tmp_path / "m.safetensors", model, decode="twice")
