@@ -43,6 +43,9 @@ def main() -> None:
     paper.set_defaults(run=rows_of_the_paper)
     bits = names.add_parser("gate-bits", help="accuracy and bytes of gates in few bits, on the digits of scikit-learn")
     bits.set_defaults(run=gate_bits)
+    exports = names.add_parser("exports", help="bytes and latency of what a job exports")
+    exports.add_argument("--networks", type=_names, default=("lenet5",), help="lenet5, vgg16, with commas")
+    exports.set_defaults(run=exported_forms)
     arguments = parser.parse_args()
     arguments.run(arguments)
 
@@ -132,6 +135,13 @@ def gate_bits(_arguments: argparse.Namespace) -> None:
     from bench import gate_bits
 
     gate_bits.run()
+
+
+def exported_forms(arguments: argparse.Namespace) -> None:
+    """Run it and write its table."""
+    from bench import exports
+
+    exports.run(list(arguments.networks))
 
 
 if __name__ == "__main__":

@@ -72,7 +72,9 @@ def compress(  # noqa: PLR0913 - each is an option of the command line
     steps: Annotated[int | None, typer.Option(help="Steps of the fit.")] = None,
     fit_lr: Annotated[float | None, typer.Option(help="Learning rate of the fit.")] = None,
     seed: Annotated[int | None, typer.Option(help="Makes a job repeatable.")] = None,
-    exports: Annotated[str | None, typer.Option(help="What to make, with commas: adtn,dense.")] = None,
+    exports: Annotated[
+        str | None, typer.Option(help="What to make, with commas: adtn,dense,dense_pt,onnx,pt2.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Names the job.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the artifacts; made if missing.", file_okay=False)] = Path(
         "compressed"

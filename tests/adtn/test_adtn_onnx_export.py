@@ -129,7 +129,7 @@ def assert_decoded_alike(structure: AnyStructure, bits: int | None = None, dtype
     torch.testing.assert_close(weight_in_onnxruntime(adtn), expected, rtol=0, atol=tolerance)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(structures())
 def test_any_structure_is_decoded_by_nodes(structure: Structure) -> None:
     assert_decoded_alike(structure)
