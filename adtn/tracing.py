@@ -10,6 +10,7 @@ from functools import reduce
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from adtn.circle import steps
@@ -120,18 +121,18 @@ def _contract_term(gates: Tensor, structure: Structure) -> Tensor:
     """One network, (structure.size,)."""
     products, last_turn = steps(structure)
     parts = torch.split(gates, [step.rows * step.columns for step in products])
-    state = gates.new_ones(1)
+    state = gates.new_ones(1)  # of any shape: it counts as flat
     for step, part in zip(products, parts, strict=True):
         if step.activate:
             state = FUNCTIONS[structure.activation](state)
-        own = _turned(state, step.turn).view(step.columns, -1)  # (own sites, other sites)
-        state = (own.T @ part.view(step.rows, step.columns).T).reshape(-1)  # (other sites, own sites)
+        own = _turned(state, step.turn).reshape(step.columns, -1).T  # (other sites, own sites)
+        state = functional.linear(own, part.view(step.rows, step.columns))  # (other sites, own sites)
     state = _turned(state, last_turn)
-    if structure.order == tuple(range(structure.sites)):
-        return state
-    return state.view(structure.dims).permute(structure.order).reshape(-1)
+    if structure.order != tuple(range(structure.sites)):
+        state = state.reshape(structure.dims).permute(structure.order)
+    return state.reshape(-1)
 
 
 def _turned(state: Tensor, turn: int) -> Tensor:
     """With so many entries of the slowest sites taken to the back."""
-    return state if turn == 1 else state.view(turn, -1).T.reshape(-1)
+    return state if turn == 1 else state.view(turn, -1).T
