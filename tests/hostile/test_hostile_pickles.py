@@ -15,7 +15,6 @@ from hostile_files import (
     rezipped,
     torch_bytes,
     torch_zip_of_pickle,
-    zip_bytes,
 )
 from torch import nn
 
@@ -68,11 +67,6 @@ def test_a_torch_package_is_refused(refuse: Refuse, tmp_path: Path):
     problem = refuse(path.read_bytes(), "checkpoint", "package.pt")
     assert problem.code == "checkpoint_contains_code"
     assert "torch.package" in problem.detail
-
-
-def test_an_exported_program_is_refused(refuse: Refuse):
-    data = zip_bytes({"m/archive_format": b"pt2", "m/models/model.json": b"{}"}, zipfile.ZIP_STORED)
-    assert refuse(data, "checkpoint", "model.pt2").code == "unsupported_format"
 
 
 def test_a_zip_bomb_is_refused_before_it_is_expanded(refuse: Refuse):

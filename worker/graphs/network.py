@@ -47,7 +47,7 @@ def network(graph: Graph, tensors: Mapping[str, Tensor], input_shape: tuple[int,
 def _shape(expected: Input, given: tuple[int, ...] | None) -> tuple[int, ...]:
     """The shape of a sample as the graph takes it."""
     if given is None:
-        return tuple(size.least for size in expected.sample)
+        return tuple(size.example for size in expected.sample)
     for shape in (tuple(given), (1, *given)):
         if len(shape) == len(expected.sample) and all(
             size.holds(length) for size, length in zip(expected.sample, shape, strict=True)

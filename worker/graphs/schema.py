@@ -79,15 +79,16 @@ Value = Item | Text | OfType | InFormat | InTraining | Annotated[tuple[Item, ...
 
 
 class Size(Strict):
-    """Between which sizes a dimension may lie; there is no most if that is None."""
+    """Between which sizes a dimension may lie, and one that it has had; there is no most if that is None."""
 
     least: Count
     most: Count | None
+    example: Count
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.most is not None and self.most < self.least:
-            raise ValueError(f"expected at least {self.least} as the most, got {self.most}")
+    def _within(self) -> Self:
+        if not self.holds(self.example):
+            raise ValueError(f"expected {self} as the size of a dimension, got {self.example}")
         return self
 
     @property

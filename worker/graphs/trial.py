@@ -19,7 +19,7 @@ def try_out(graph: Graph, tensors: Mapping[str, Tensor], sample: Sequence[int] |
     Args:
         graph: What to run.
         tensors: All that it holds, by key; they are not read.
-        sample: Sizes of one sample; by default the smallest that the graph takes.
+        sample: Sizes of one sample; by default those of the example that the model was exported with.
 
     Returns:
         The shape of the output for one sample.
@@ -32,8 +32,8 @@ def try_out(graph: Graph, tensors: Mapping[str, Tensor], sample: Sequence[int] |
     for tensor in tensors.values():
         meta.setdefault(id(tensor), tensor.detach().to("meta"))
     model = build(graph, {key: meta[id(tensor)] for key, tensor in tensors.items()}).eval()
-    count = graph.input.batch.least
-    sizes = tuple(size.least for size in graph.input.sample) if sample is None else tuple(sample)
+    count = graph.input.batch.example
+    sizes = tuple(size.example for size in graph.input.sample) if sample is None else tuple(sample)
     inputs = torch.empty((count, *sizes), dtype=getattr(torch, graph.input.dtype), device="meta")
     try:
         with torch.no_grad():

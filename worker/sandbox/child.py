@@ -4,21 +4,27 @@ import errno
 import gzip
 import json
 import os
+import re
 import sys
 import tarfile
 import traceback
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any, BinaryIO
 
 from jobs.problems import ProblemError
 from worker.sandbox.confine import confine, cut_network, library_folders
+from worker.sandbox.formats import START_BYTES
 from worker.sandbox.limits import Budget
 from worker.sandbox.refusal import refusal_of
 
 # What the readers of zip, gzip and tar raise on broken bytes, long after their directory was found to be good.
 DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError)
+
+# How an exported program begins: torch writes its tensors first.
+PROGRAM_START = re.compile(rb"PK\x03\x04.{26}[^/]{1,200}/data/(weights|constants)/", re.DOTALL)
 
 Reader = Callable[[BinaryIO, str, BinaryIO, Budget], Mapping[str, Any]]
 
@@ -26,9 +32,9 @@ Reader = Callable[[BinaryIO, str, BinaryIO, Budget], Mapping[str, Any]]
 def main(request: Mapping[str, Any]) -> None:
     """Import the reader, give up what can be given up, read, answer."""
     cut_network()
-    reader, invalid = _reader(request["purpose"])
     budget = Budget(**request["budget"])
     files = request["files"]
+    reader, invalid = _reader(request["purpose"], os.pread(files["source"], START_BYTES, 0))
     with os.fdopen(files["source"], "rb") as source, os.fdopen(files["output"], "wb") as output:
         confine(budget, library_folders(), request["parent"])
         reply = _answer(reader, source, request["filename"], output, budget, invalid)
@@ -36,11 +42,20 @@ def main(request: Mapping[str, Any]) -> None:
         json.dump(reply, file)
 
 
-def _reader(purpose: str) -> tuple[Reader, str]:
-    """The reader for a purpose and its code for what cannot be read; torch is only imported for checkpoints."""
+def _reader(purpose: str, start: bytes) -> tuple[Reader, str]:
+    """The reader for a purpose and its code for what cannot be read; torch is only imported for checkpoints.
+
+    Args:
+        purpose: Of the upload.
+        start: Its first bytes.
+    """
     if purpose == "checkpoint":
         from worker.sandbox.checkpoint import read_checkpoint
 
+        if PROGRAM_START.match(start):
+            # What tries out a graph sets environment variables when it is imported, which is refused later on.
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.getcwd()
+            import_module("torch._dynamo")
         return read_checkpoint, "checkpoint_invalid"
     from worker.sandbox.dataset import read_dataset
 

@@ -71,11 +71,6 @@ def _require_weights(names: Sequence[str]) -> None:
         )
     if any(name.endswith(".py") or "/.data/extern_modules" in name for name in names):
         raise ProblemError("checkpoint_contains_code", f"the file is a torch.package with source code; {SAVE_WEIGHTS}")
-    if any(name.endswith(("archive_format", "/models/model.json")) for name in names):
-        raise ProblemError(
-            "unsupported_format",
-            "expected weights, got an exported program (.pt2): save its state_dict with torch.save",
-        )
     if not any(name == "data.pkl" or name.endswith("/data.pkl") for name in names):
         raise ProblemError(
             "unsupported_format", f"expected a zip written by torch.save, got one with {_list_of(names)}"

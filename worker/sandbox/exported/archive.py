@@ -16,6 +16,7 @@ INVALID = "checkpoint_invalid"
 Document = TypeVar("Document", bound=Strict)
 MAX_JSON_BYTES = 32 * 2**20
 MAX_MEMBERS = 200_000
+FIRST = re.compile(r"data/(weights|constants)/")
 MODEL = re.compile(r"models/(\w{1,100})\.json")
 # All that torch.export.save writes. Sample inputs are a pickle, and are never looked at.
 MEMBERS = re.compile(
@@ -52,6 +53,8 @@ class Archive:
                 _refuse_member(name, inner)
             if found := MODEL.fullmatch(inner):
                 models.append(found[1])
+        if not FIRST.match(names[0].removeprefix(self._root)):
+            raise ProblemError(INVALID, f"expected the tensors at the start of the archive, got {quoted(names[0])}")
         if len(models) != 1:
             raise ProblemError(INVALID, f"expected one exported program in the archive, got {len(models)}")
         self.model = models[0]

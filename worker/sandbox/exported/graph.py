@@ -21,6 +21,7 @@ from worker.sandbox.exported.schema import (
     OptionalTensor,
     Program,
     SizeArgument,
+    SizeHint,
     TensorMeta,
     TensorName,
 )
@@ -37,6 +38,7 @@ ASSERTIONS = {
 # The same without a device: everything is computed where the input is.
 WITHOUT_DEVICE = {"aten.to.device": "aten.to.dtype"}
 COUNTER = ".num_batches_tracked"
+COUNTING = "aten.add_.Tensor"
 OTHER_WAY = "to use the weights alone, save model.state_dict() with torch.save"
 
 
@@ -52,11 +54,10 @@ def clean_graph(program: Program) -> clean.Graph:
     """
     specs = program.graph_module.signature.input_specs
     held = [found for spec in specs if (found := _held(spec)) is not None]
-    names = {item.name: item.key for item in held}
     nodes = [node for node in program.graph_module.graph.nodes if _operator(node) not in ASSERTIONS]
     for position, node in enumerate(nodes):
         _require_known(position, node)
-    nodes = [node for node in nodes if not _counts(node, names)]
+    nodes = _without_counting(nodes, {item.name for item in held if item.key.endswith(COUNTER)})
     in_training = any(_is_on(node) for node in nodes)
     try:
         return clean.Graph(
@@ -114,21 +115,23 @@ def _sizes(name: str, meta: TensorMeta, program: Program) -> tuple[clean.Size, .
         where = f"input {name!r}, dimension {position}"
         if isinstance(found, Symbol) and found.name not in symbols:
             symbols.add(found.name)
-            sizes.append(_range(found, program))
+            sizes.append(_range(found, size.content.hint, program))
         elif type(found) is int and 1 <= found < 2**40:
-            sizes.append(clean.Size(least=found, most=found))
+            sizes.append(clean.Size(least=found, most=found, example=found))
         else:
             raise _other_kind(f"{where}: expected a number, or a size that depends on no other, got {quoted(found)}")
     return tuple(sizes)
 
 
-def _range(symbol: Symbol, program: Program) -> clean.Size:
-    """Between which sizes a program takes a dimension."""
+def _range(symbol: Symbol, hint: SizeHint | None, program: Program) -> clean.Size:
+    """Between which sizes a program takes a dimension, and which it was exported with."""
     limits = program.range_constraints.get(symbol.name)
     least = max(1, limits.min_val or 1) if limits is not None else 1
     most = limits.max_val if limits is not None else None
-    # Without a limit, torch writes the largest number there is.
-    return clean.Size(least=least, most=most if most is not None and most < 2**40 else None)
+    if most is not None and most >= 2**40:  # torch writes the largest number there is where it has no limit
+        most = None
+    example = hint.content if hint is not None and hint.form == "as_int" else least
+    return clean.Size(least=least, most=most, example=example)
 
 
 def _output(program: Program) -> str:
@@ -158,11 +161,26 @@ def _require_known(position: int, node: Node) -> None:
         )
 
 
-def _counts(node: Node, keys: dict[str, str]) -> bool:
-    """Whether an operator counts the batches of a batch norm in training: the norm itself does so here."""
-    if _operator(node) != "aten.add_.Tensor" or not node.inputs or node.inputs[0].arg.form != "as_tensor":
-        return False
-    return keys.get(node.inputs[0].arg.content.name, "").endswith(COUNTER)
+def _without_counting(nodes: Iterable[Node], counters: set[str]) -> list[Node]:
+    """The operators but those that count the batches of a batch norm: in training the norm itself does so here.
+
+    Args:
+        nodes: Of the graph.
+        counters: Names of the buffers with the counts.
+    """
+    counted, kept = set(counters), []
+    for node in nodes:
+        first = node.inputs[0].arg if node.inputs else None
+        if _operator(node) == COUNTING and first is not None and counted.intersection(_tensors(first)):
+            counted.update(name for output in node.outputs for name in _tensors(output))  # the norm may be used again
+        else:
+            kept.append(node)
+    return kept
+
+
+def _tensors(argument: Argument) -> list[str]:
+    """The name of the tensor that an argument is, if it is one."""
+    return [argument.content.name] if argument.form == "as_tensor" else []
 
 
 def _is_on(node: Node) -> bool:
@@ -192,16 +210,18 @@ def _node(position: int, node: Node, in_training: bool) -> clean.Node:
         if named.arg.form in ("as_device", "as_layout") or named.name in ("device", "layout", "pin_memory"):
             continue
         value = _value(where, named.arg)
-        if named is switch and (value or not in_training):
-            value = clean.InTraining(in_training=value or True) if _follows_mode(node) else False
-        arguments[named.name] = value
+        arguments[named.name] = _switched(node, value, in_training) if named is switch else value
     return clean.Node(operator=_operator(node), arguments=arguments, results=_results(where, node.outputs))
 
 
-def _follows_mode(node: Node) -> bool:
-    """Whether an operator can be switched: a batch norm whose statistics never move was frozen on purpose."""
+def _switched(node: Node, value: Any, in_training: bool) -> Any:
+    """A flag or probability that follows the model's mode, or stays off."""
     momentum = next((named.arg.content for named in node.inputs if named.name == "momentum"), None)
-    return _operator(node) not in NORMS_WITH_STATISTICS or momentum != 0
+    if _operator(node) in NORMS_WITH_STATISTICS and momentum == 0:
+        return False  # statistics that never move were frozen on purpose
+    if value is False and not in_training:
+        return clean.InTraining(in_training=True)
+    return clean.InTraining(in_training=value) if value else value
 
 
 def _value(where: str, argument: Argument) -> Any:

@@ -1,0 +1,111 @@
+"""Jobs on checkpoints that carry their graph: no architecture is named, and everything else is as ever."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from support.digits import accuracy, train
+from support.exported import LeNet, Perceptron, Transformer, exported, images, seen, tokens
+from support.worker_jobs import add_file, artifact, run_once
+
+from adtn.prefix import split
+from jobs import files
+from jobs.schemas.report import Report
+from worker import datasets
+from worker.graphs.build import build
+from worker.resources import Resources
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # torch's own, while it exports
+
+QUICK = {"fit": {"steps": 5}, "fine_tune": {"epochs": 1}}
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+def test_a_network_is_compressed_as_its_graph_says(resources: Resources, tmp_path: Path) -> None:
+    data = datasets.load("digits")
+    model = LeNet()
+    train(model, data, epochs=3)
+    counted = model.norm.num_batches_tracked.clone()
+    path = tmp_path / "lenet.pt2"
+    path.write_bytes(exported(model.eval(), images(4)))
+    file_id = add_file(resources, path, "checkpoint")
+    file = files.get(resources.db, "local", file_id)
+    assert file.status == "ready", file.error
+    assert file.format == "exported_program"
+    assert [(layer["name"], layer["kind"]) for layer in file.layers or []] == [
+        ("conv1", "conv2d"),
+        ("conv2", "conv2d"),
+        ("fc", "linear"),
+    ]
+
+    settings = {"checkpoint": file_id, "dataset": "digits", **QUICK}
+    job = run_once(resources, {**settings, "compression": {"layers": ["conv2", "fc"], "structure": {"depth": 1}}})
+
+    assert job.status == "succeeded", job.error
+    report = Report.model_validate(job.report)
+    assert report.accuracy is not None
+    assert report.accuracy.baseline == accuracy(model, data.test_x, data.test_y)
+    dense = load_file(artifact(resources, job.id, "dense", tmp_path))
+    model.load_state_dict(dense)
+    assert accuracy(model, data.test_x, data.test_y) == report.accuracy.final
+    assert report.verified["accuracy"] == report.accuracy.final
+    # The norm was trained on: it was exported in evaluation mode, but as an operator that can be switched.
+    assert int(dense["norm.num_batches_tracked"]) > int(counted)
+
+
+def test_tokens_are_classified_in_batches_of_a_fixed_size(resources: Resources, tmp_path: Path) -> None:
+    path, words = tmp_path / "words.pt2", tmp_path / "words.npz"
+    path.write_bytes(exported(Transformer().eval(), tokens(8), any_batch=False))
+    samples = tokens(60).numpy().astype(np.float32)
+    labels = np.arange(60) % 10
+    np.savez(words, train_x=samples, train_y=labels, test_x=samples[:21], test_y=labels[:21])
+    settings = {
+        "checkpoint": add_file(resources, path, "checkpoint"),
+        "dataset": add_file(resources, words, "dataset"),
+        **QUICK,
+        "compression": {"layers": ["query", "encoder.layers.0.linear1"], "structure": {"depth": 1}},
+    }
+    job = run_once(resources, settings)
+    assert job.status == "succeeded", job.error
+    report = Report.model_validate(job.report)
+    assert [(layer.name, layer.kind) for layer in report.parameters.layers] == [
+        ("query", "linear"),
+        ("encoder.layers.0.linear1", "linear"),
+    ]
+
+
+def test_samples_that_a_graph_does_not_take_are_refused(resources: Resources, tmp_path: Path) -> None:
+    path, words = tmp_path / "words.pt2", tmp_path / "words.npz"
+    path.write_bytes(exported(Transformer().eval(), tokens(4)))
+    samples = np.full((10, 12), 20, np.float32)  # there are words 0 to 19
+    np.savez(words, train_x=samples, train_y=np.arange(10), test_x=samples, test_y=np.arange(10))
+    settings = {"checkpoint": add_file(resources, path, "checkpoint"), **QUICK}
+    for dataset, says in (("digits", "samples of shape (12), got"), (add_file(resources, words, "dataset"), "0 to 19")):
+        job = run_once(resources, {**settings, "dataset": dataset})
+        assert job.status == "failed"
+        assert job.error["code"] == "dataset_mismatch"
+        assert says in job.error["detail"]
+
+
+def test_data_need_a_network(resources: Resources, checkpoint_id: str) -> None:
+    job = run_once(resources, {"checkpoint": checkpoint_id, "dataset": "digits"})
+    assert job.status == "failed"
+    assert "carries its graph" in job.error["detail"]
+
+
+def test_what_comes_before_the_first_trained_weight_is_found_in_a_graph() -> None:
+    program = seen(exported(Perceptron().eval(), images(4)))
+    model = build(program.graph, program.state)
+    model.get_submodule("fc1").requires_grad_(False)
+    parts, inputs = split(model, images(4)), images(6)
+    assert parts.shape == (32,)
+    assert torch.equal(parts.rest(parts.prefix(inputs)), model(inputs))
