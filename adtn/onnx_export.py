@@ -7,7 +7,7 @@ This module can only be imported where the extra "onnx" is installed: otherwise 
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from adtn.balancing import group_numbers
-from adtn.circle import steps
+from adtn.circle import Circle, circle_of
 from adtn.encoding import encoded_places
 from adtn.errors import ExportError
 from adtn.exporting import first_line, traced
@@ -223,20 +223,26 @@ def _unpack(nodes: _Nodes, packed: Tensor, count: int, bits: int) -> str:
 
 def _contract(nodes: _Nodes, gates: str, structure: Structure) -> str:
     """The nodes of `adtn.tracing.contract_plainly` for one network; the name of its tensor, flat."""
-    products, last_turn = steps(structure)
-    parts = nodes.split(gates, [step.rows * step.columns for step in products])
-    operator, attributes = _ACTIVATIONS[structure.activation]
-    state = nodes.constant(torch.ones(1))
-    for step, part in zip(products, parts, strict=True):
-        if step.activate:
-            state = nodes.add(operator, state, **attributes)
-        own = nodes.reshape(_turned(nodes, state, step.turn), step.columns, -1)  # (own sites, other sites)
-        gate = nodes.reshape(part, step.rows, step.columns)
-        state = nodes.add("Gemm", own, gate, transA=1, transB=1)  # (other sites, own sites)
-    state = _turned(nodes, state, last_turn)
+    parts = iter(nodes.split(gates, [gate.parameters for gate in structure.gates]))
+    state = _run(nodes, circle_of(structure), parts, structure.activation)
     if structure.order != tuple(range(structure.sites)):
         state = nodes.add("Transpose", nodes.reshape(state, *structure.dims), perm=structure.order)
     return nodes.reshape(state, -1)
+
+
+def _run(nodes: _Nodes, circle: Circle, parts: Iterator[str], activation: str) -> str:
+    """The nodes of the steps of a circle; the name of what they make of the next gates."""
+    operator, attributes = _ACTIVATIONS[activation]
+    # Made by a node, because the entries of an identity take more bytes than gates.
+    state = nodes.add("EyeLike", nodes.add("ConstantOfShape", nodes.constant(torch.tensor([circle.start] * 2))))
+    for step in circle.steps:
+        part = next(parts) if step.window is None else _run(nodes, step.window, parts, activation)
+        matrix = nodes.reshape(part, step.rows, step.columns)
+        if step.activate:
+            state = nodes.add(operator, state, **attributes)
+        own = nodes.reshape(_turned(nodes, state, step.turn), step.columns, -1)  # (own sites, other sites)
+        state = nodes.add("Gemm", own, matrix, transA=1, transB=1)  # (other sites, own sites)
+    return _turned(nodes, state, circle.turn)
 
 
 def _turned(nodes: _Nodes, state: str, turn: int) -> str:

@@ -1,11 +1,11 @@
 """A compressed model whose weights are decoded by ordinary operators: it can be traced and leave this package.
 
 The contraction of `adtn.contraction` is made for speed and for its gradient, by compiled loops and operations in place.
-Here every gate is one matrix product, which any runtime knows.
+Here every gate, or the product of several, is one matrix product, which any runtime knows.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import reduce
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from adtn.circle import steps
+from adtn.circle import Circle, circle_of
 from adtn.fused import FUNCTIONS
 from adtn.module import ADTN
 from adtn.packing import pack, unpack
@@ -119,18 +119,27 @@ def contract_plainly(gates: Tensor, structure: AnyStructure) -> Tensor:
 
 def _contract_term(gates: Tensor, structure: Structure) -> Tensor:
     """One network, (structure.size,)."""
-    products, last_turn = steps(structure)
-    parts = torch.split(gates, [step.rows * step.columns for step in products])
-    state = gates.new_ones(1)  # of any shape: it counts as flat
-    for step, part in zip(products, parts, strict=True):
-        if step.activate:
-            state = FUNCTIONS[structure.activation](state)
-        own = _turned(state, step.turn).reshape(step.columns, -1).T  # (other sites, own sites)
-        state = functional.linear(own, part.view(step.rows, step.columns))  # (other sites, own sites)
-    state = _turned(state, last_turn)
+    parts = iter(torch.split(gates, [gate.parameters for gate in structure.gates]))
+    state = _run(circle_of(structure), parts, FUNCTIONS[structure.activation])
     if structure.order != tuple(range(structure.sites)):
         state = state.reshape(structure.dims).permute(structure.order)
     return state.reshape(-1)
+
+
+def _run(circle: Circle, parts: Iterator[Tensor], activation: Callable[[Tensor], Tensor]) -> Tensor:
+    """What the steps of a circle make of the next gates; its shape does not matter, it counts as flat."""
+    state: Tensor | None = None
+    for step in circle.steps:
+        part = next(parts) if step.window is None else _run(step.window, parts, activation)
+        matrix = part.reshape(step.rows, step.columns)
+        if state is None:
+            state = torch.eye(circle.start, dtype=part.dtype, device=part.device)
+        if step.activate:
+            state = activation(state)
+        own = _turned(state, step.turn).reshape(step.columns, -1).T  # (other sites, own sites)
+        state = functional.linear(own, matrix)  # (other sites, own sites)
+    assert state is not None
+    return _turned(state, circle.turn)
 
 
 def _turned(state: Tensor, turn: int) -> Tensor:

@@ -7,7 +7,7 @@ from structures import structures
 from torch import nn
 
 from adtn import ADTN, Sum, brick_wall, contract, encode, encode_together, encoded, interleaved, staircase
-from adtn.circle import steps
+from adtn.circle import WINDOW, circle_of
 from adtn.encoding import decoded
 from adtn.structure import AnyStructure, Structure
 from adtn.tracing import PlainADTN, contract_plainly, traceable
@@ -31,11 +31,40 @@ def test_a_sum_is_contracted_to_the_same_tensor() -> None:
     assert_contracts_alike(Sum((brick_wall(9, 3), staircase(interleaved((16, 32)), 1, 3))))
 
 
+LARGE = {
+    "brick-wall": brick_wall(17, 3),
+    "staircase": staircase(15, 2, 3),
+    "up and down, with gaps": Structure(
+        (2,) * 15,
+        (tuple((i, i + 2) for i in reversed(range(14))), ((0, 2), (9, 11), (1, 4), (4, 6)), ((3, 15),)),
+        "tanh",
+    ),
+    "mixed": brick_wall((10, 12, 20, 20), 3),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_tensor_on_which_gates_act_together_is_the_same(name: str) -> None:
+    assert_contracts_alike(LARGE[name])
+
+
 def test_gates_side_by_side_need_no_turn() -> None:
-    found, last = steps(brick_wall(8, 1))
-    assert {step.turn for step in found[:4]} == {1}
-    assert [step.rows for step in found] == [4] * len(found)
-    assert last != 1  # the second row of gates ends before the last site
+    circle = circle_of(brick_wall(8, 1))
+    assert {step.turn for step in circle.steps[:4]} == {1}
+    assert [step.rows for step in circle.steps] == [4] * len(circle.steps)
+    assert circle.turn != 1  # the second row of gates ends before the last site
+
+
+def test_neighbouring_gates_of_a_large_tensor_act_together_in_windows() -> None:
+    gates, above = len(brick_wall(20, 1).gates), len(brick_wall(20, 2).gates) - len(brick_wall(20, 1).gates)
+    circle = circle_of(brick_wall(20, 2))
+    (second,) = (i for i, step in enumerate(circle.steps) if step.activate)
+    small, large = circle.steps[: second - 3], circle.steps[second:]
+    assert gates > above / 2
+    assert {step.window for step in small[:6]} == {None}
+    assert len(large) < above / 2
+    assert max(step.rows for step in circle.steps) == WINDOW
+    assert all(step.columns == step.rows for step in large)
 
 
 @pytest.mark.parametrize("bits", [None, 2, 3, 5, 8])
