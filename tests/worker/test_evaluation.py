@@ -8,7 +8,8 @@ from support.contractions import count_contractions
 from support.digits import DigitsLeNet, accuracy
 
 import adtn
-from worker import architectures, datasets
+from worker import datasets
+from worker.blueprint import Blueprint
 from worker.evaluation import LATENCY_RUNS, top1
 from worker.pipeline.evaluate import dense_state
 from worker.pipeline.inspect import Inputs
@@ -42,9 +43,10 @@ def test_accuracy_is_the_dense_models_and_decodes_each_weight_once(monkeypatch: 
 def test_latency_of_decoding_is_that_of_decoding_all_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     state = DigitsLeNet().state_dict()
     dataset = datasets.load("digits")
-    architecture = architectures.build("lenet5", state, tuple(dataset.train_x.shape[1:]))
+    blueprint = Blueprint("lenet5", None)
     model = encoded_lenet()
-    inputs = Inputs(state, model, (), architecture, dataset)
+    architecture = blueprint.build(state, tuple(dataset.train_x.shape[1:]))
+    inputs = Inputs(state, model, (), blueprint, architecture, dataset)
     fitted: dict[str, Any] = adtn.encoded(model)
     top1(model, dataset.test_x, dataset.test_y)
     compressed = dense_state(model, state)
