@@ -6,15 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
-from support.digits import accuracy, train
-from support.exported import LeNet, Perceptron, Transformer, exported, images, seen, tokens
-from support.worker_jobs import add_file, artifact, run_once
+from support.exported import Perceptron, Transformer, exported, images, seen, tokens
+from support.worker_jobs import add_file, run_once
 
 from adtn.prefix import split
-from jobs import files
 from jobs.schemas.report import Report
-from worker import datasets
 from worker.graphs.build import build
 from worker.resources import Resources
 
@@ -28,38 +24,6 @@ def _seeded() -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
-
-
-def test_a_network_is_compressed_as_its_graph_says(resources: Resources, tmp_path: Path) -> None:
-    data = datasets.load("digits")
-    model = LeNet()
-    train(model, data, epochs=3)
-    counted = model.norm.num_batches_tracked.clone()
-    path = tmp_path / "lenet.pt2"
-    path.write_bytes(exported(model.eval(), images(4)))
-    file_id = add_file(resources, path, "checkpoint")
-    file = files.get(resources.db, "local", file_id)
-    assert file.status == "ready", file.error
-    assert file.format == "exported_program"
-    assert [(layer["name"], layer["kind"]) for layer in file.layers or []] == [
-        ("conv1", "conv2d"),
-        ("conv2", "conv2d"),
-        ("fc", "linear"),
-    ]
-
-    settings = {"checkpoint": file_id, "dataset": "digits", **QUICK}
-    job = run_once(resources, {**settings, "compression": {"layers": ["conv2", "fc"], "structure": {"depth": 1}}})
-
-    assert job.status == "succeeded", job.error
-    report = Report.model_validate(job.report)
-    assert report.accuracy is not None
-    assert report.accuracy.baseline == accuracy(model, data.test_x, data.test_y)
-    dense = load_file(artifact(resources, job.id, "dense", tmp_path))
-    model.load_state_dict(dense)
-    assert accuracy(model, data.test_x, data.test_y) == report.accuracy.final
-    assert report.verified["accuracy"] == report.accuracy.final
-    # The norm was trained on: it was exported in evaluation mode, but as an operator that can be switched.
-    assert int(dense["norm.num_batches_tracked"]) > int(counted)
 
 
 def test_tokens_are_classified_in_batches_of_a_fixed_size(resources: Resources, tmp_path: Path) -> None:
@@ -81,6 +45,11 @@ def test_tokens_are_classified_in_batches_of_a_fixed_size(resources: Resources, 
         ("query", "linear"),
         ("encoder.layers.0.linear1", "linear"),
     ]
+    assert "graph_fixed_batch" in {warning.code for warning in report.warnings}
+
+    job = run_once(resources, {**settings, "exports": ["pt2"]})
+    assert job.error["code"] == "export_impossible"
+    assert "got one for 8" in job.error["detail"]
 
 
 def test_samples_that_a_graph_does_not_take_are_refused(resources: Resources, tmp_path: Path) -> None:

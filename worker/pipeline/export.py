@@ -74,8 +74,8 @@ def require_possible(exports: Sequence[str], inputs: Inputs) -> None:
     """Refuse exports that cannot be made, before hours of work.
 
     Raises:
-        ProblemError: export_impossible: a program is asked for where there are weights alone, or ONNX where its
-            packages are not installed.
+        ProblemError: export_impossible: a program is asked for where there are weights alone or a graph for batches of
+            some sizes only, or ONNX where its packages are not installed.
         ExportError: The network cannot be traced.
     """
     programs = [name for name in exports if name in PROGRAMS]
@@ -83,12 +83,22 @@ def require_possible(exports: Sequence[str], inputs: Inputs) -> None:
         return
     if inputs.architecture is None:
         detail = f"{', '.join(programs)}: expected an architecture or a checkpoint that carries its graph, got weights"
-        raise ProblemError("export_impossible", detail, [Fault("/exports", detail, "export_impossible")])
+        raise _impossible(detail)
+    graph = inputs.blueprint.graph
+    if graph is not None and not graph.input.batch.is_any:
+        raise _impossible(
+            f"{', '.join(programs)}: expected a graph for batches of any size, got one for {graph.input.batch}: export "
+            "the model with a dynamic batch dimension"
+        )
     missing = [name for name in ONNX_PACKAGES if "onnx" in programs and find_spec(name) is None]
     if missing:
         detail = f"onnx: expected a worker with the extra 'onnx' (pip install 'adtn[onnx]'), this one lacks {missing}"
-        raise ProblemError("export_impossible", detail, [Fault("/exports", detail, "export_impossible")])
+        raise _impossible(detail)
     traced(inputs.model, inputs.architecture.input_shape, PlainADTN)
+
+
+def _impossible(detail: str) -> ProblemError:
+    return ProblemError("export_impossible", detail, [Fault("/exports", detail, "export_impossible")])
 
 
 def export(compressed: Compressed, exports: Sequence[str], folder: Path) -> list[Artifact]:

@@ -14,7 +14,7 @@ from adtn.plan import Plan, PlanEntry
 from jobs.files import FileRecord
 from jobs.records import JobRecord
 from worker.confidence import wilson_interval
-from worker.pipeline.caveats import caveats
+from worker.pipeline.caveats import Caveat, caveats
 from worker.pipeline.export import Artifact
 from worker.pipeline.sensitivity import Sensitivity
 
@@ -33,6 +33,7 @@ class Measurements:
         fine_tuned: What the fine-tuning took; None without data.
         sensitivity: What the plan rests on, if layers were measured.
         search: The trials, if there were any.
+        network_caveats: What is to be said of the network as it was built.
     """
 
     baseline: float | None = None
@@ -44,6 +45,7 @@ class Measurements:
     fine_tuned: adtn.FineTuned | None = None
     sensitivity: Sensitivity | None = None
     search: dict[str, object] | None = None
+    network_caveats: Sequence[Caveat] = ()
 
 
 def build_report(
@@ -171,9 +173,10 @@ def warnings_section(job: JobRecord, artifacts: Sequence[Artifact], measured: Me
     accuracies = None
     if measured.baseline is not None and measured.final is not None:
         accuracies = measured.baseline, measured.final
-    return caveats(
+    found = caveats(
         accuracies, measured.samples or 0, artifacts, job.checkpoint.bytes, job.settings.compression, measured.search
     )
+    return [*measured.network_caveats, *found]
 
 
 def layer_row(entry: PlanEntry, fitted: ADTN, size: int) -> dict[str, object]:

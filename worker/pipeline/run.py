@@ -57,6 +57,7 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
     progress.stage("inspect", "reading the checkpoint and the data set")
     inputs = inspect(job, store, folder, device)
     require_possible(job.settings.exports, inputs)
+    measured.network_caveats = inputs.architecture.caveats if inputs.architecture else ()
     # Copied only where it will teach: fits of weights alone then hold them once.
     teaches = inputs.dataset is not None and job.settings.fine_tune.distill
     teacher = copy.deepcopy(inputs.model) if teaches else None
