@@ -113,6 +113,10 @@ CONVOLUTIONS = ("features.34", "features.37", "features.40")
 TWO_LINEAR = Published(424, 90.17, 91.74, "cifar-10")
 THREE_CONVOLUTIONS = Published(632, 81.14, 84.36, "cifar-10")
 SMALL_STEPS = {"fine_tune": {"epochs": 5, "batch_size": 64}}
+WHOLE = {
+    "fit": {"steps": 10},
+    "fine_tune": {"epochs": 2, "batch_size": 128, "learning_rate": 3e-4, "gate_learning_rate": 0.04},
+}
 GATES_ONLY = {"fit": {"steps": 10}, "fine_tune": {"epochs": 8, "batch_size": 128, "dense": "freeze"}}
 
 ROWS = (
@@ -120,7 +124,7 @@ ROWS = (
     Row("lenet5", "mnist", ("conv2", "fc1", "fc2"), 650, settings=SMALL_STEPS),
     Row("alexnet", "mnist-32", LINEAR["alexnet"], 424, settings=GATES_ONLY),
     Row("zfnet", "mnist-32", LINEAR["zfnet"], 424, settings=GATES_ONLY),
-    Row("vgg16", "mnist-32", LINEAR["vgg16"], 424, TWO_LINEAR, GATES_ONLY),
+    Row("vgg16", "mnist-32", LINEAR["vgg16"], 424, TWO_LINEAR, WHOLE),
     Row("vgg16", "mnist-32", (LINEAR["vgg16"],), 424, TWO_LINEAR, GATES_ONLY),
     Row("vgg16", "mnist-32", CONVOLUTIONS, 632, THREE_CONVOLUTIONS, GATES_ONLY),
     *(
