@@ -14,10 +14,10 @@ from jobs.schemas.settings import Activation, Dense, Precision, Schedule
 
 def compress(  # noqa: PLR0913 - each is an option of the command line
     checkpoint: Annotated[
-        str, typer.Argument(help="A .safetensors, .pt or .pth file, an archive of shards, or the id of a file.")
+        str, typer.Argument(help="A .safetensors, .pt, .pth or .pt2 file, an archive of shards, or the id of a file.")
     ],
     arch: Annotated[
-        str | None, typer.Option(help="Architecture by name; without one, weights are only fitted.")
+        str | None, typer.Option(help="Architecture by name; without one, weights that bring no graph are only fitted.")
     ] = None,
     data: Annotated[str | None, typer.Option(help="A data set: a file, the id of one, or a name.")] = None,
     resize: Annotated[

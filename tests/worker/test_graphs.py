@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from jobs.problems import ProblemError
 from worker.graphs.build import build
+from worker.graphs.layers import layers_of_graph
 from worker.graphs.model import GraphModel
 from worker.graphs.network import network
 from worker.graphs.schema import Graph
@@ -117,6 +118,17 @@ def test_tied_weights_are_one_parameter():
     tied = {**program.state, "fc.weight": program.state["embed.weight"], **program.constants}
     found = build(program.graph, tied)
     assert found.get_parameter("fc.weight") is found.get_parameter("embed.weight")
+
+
+def test_layers_are_of_the_kinds_of_their_operators():
+    kinds = {}
+    for kind in ("recurrent", "transformer"):
+        program = seen(exported(KINDS[kind].model().eval(), KINDS[kind].inputs(4)))
+        kinds |= {layer.name: layer.kind for layer in layers_of_graph(program.graph, program.state)}
+    assert {kind for name, kind in kinds.items() if name.startswith("rnn.weight_")} == {"recurrent"}
+    assert kinds["embed"] == "embedding"
+    assert kinds["encoder.layers.0.self_attn.in_proj_weight"] == kinds["query"] == kinds["fc"] == "linear"
+    assert kinds["places"] == "parameter"
 
 
 def test_copies_share_nothing():

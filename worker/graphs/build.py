@@ -101,11 +101,7 @@ def _fill(model: nn.Module, graph: Graph, tensors: Mapping[str, Tensor], modules
             owner._buffers[name] = tensor.clone()
             if held.kind == "constant":
                 owner._non_persistent_buffers_set.add(name)
-    for module in modules.values():
-        if (
-            isinstance(module, BatchNorm)
-            and module.num_batches_tracked is not None
-            and module.num_batches_tracked.is_meta
-        ):
+    for name, module in modules.items():
+        if isinstance(module, BatchNorm) and f"{name}.num_batches_tracked" not in tensors:
             module.num_batches_tracked = None
     model.train()

@@ -172,7 +172,7 @@ def _embedding(node: Node, tensors: Mapping[str, Tensor]) -> nn.Module | None:
 
 def _batch_norm(node: Node, tensors: Mapping[str, Tensor]) -> nn.Module | None:
     given = node.arguments
-    momentum, eps, training = (given[name] for name in ("momentum", "eps", "training"))
+    momentum, eps, training = (given.get(name) for name in ("momentum", "eps", "training"))
     tracked = "running_mean" in tensors
     if not isinstance(momentum, float) or not isinstance(eps, float) or ("weight" in tensors) != ("bias" in tensors):
         return None

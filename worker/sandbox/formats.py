@@ -11,7 +11,8 @@ PICKLE_MAGIC = b"\x80"
 START_BYTES = 512
 
 ACCEPTED = {
-    "checkpoint": "a checkpoint as .safetensors, .pt or .pth, or a zip or tar of sharded .safetensors and their index",
+    "checkpoint": "a checkpoint as .safetensors, .pt, .pth or .pt2, or a zip or tar of sharded .safetensors and their "
+    "index",
     "dataset": "a data set: .npz or .safetensors with train_x, train_y, test_x, test_y; or a zip or tar of IDX files, "
     "of CIFAR-10 or CIFAR-100, or of PNG or JPEG images with a folder a class",
 }

@@ -15,7 +15,6 @@ from worker.sandbox.tensor_file import quoted
 INVALID = "checkpoint_invalid"
 Document = TypeVar("Document", bound=Strict)
 MAX_JSON_BYTES = 32 * 2**20
-MAX_MEMBERS = 200_000
 FIRST = re.compile(r"data/(weights|constants)/")
 MODEL = re.compile(r"models/(\w{1,100})\.json")
 # All that torch.export.save writes. Sample inputs are a pickle, and are never looked at.

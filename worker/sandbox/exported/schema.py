@@ -32,7 +32,6 @@ MEMORY_FORMATS: dict[int, clean.MemoryFormat] = {
     3: "channels_last_3d",
     4: "preserve_format",
 }
-STRIDED = 7
 SPECIAL = {"Infinity": float("inf"), "-Infinity": float("-inf")}
 
 
