@@ -14,6 +14,7 @@ from adtn.candidates import Candidates, candidates
 from adtn.plan import Target
 from jobs.schemas.settings import JobSettings
 from jobs.store import open_store
+from worker.blueprint import Blueprint
 from worker.pipeline.attempt import Attempt
 from worker.pipeline.inspect import Inputs
 from worker.pipeline.progress import ProgressReporter
@@ -45,7 +46,7 @@ def model() -> TwoBranches:
 
 @pytest.fixture
 def attempt(model: TwoBranches, tmp_path: Path) -> Attempt:
-    inputs = Inputs({}, model, adtn.layers_of(model), None, None)
+    inputs = Inputs({}, model, adtn.layers_of(model), Blueprint(None, None), None, None)
     progress = ProgressReporter(lambda progress, kind: None, lambda: None)
     job = SimpleNamespace(settings=SETTINGS)
     return Attempt(job, inputs, open_store(f"file://{tmp_path}/objects"), tmp_path, progress)
