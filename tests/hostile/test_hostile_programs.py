@@ -169,7 +169,6 @@ def ints(*numbers: Any) -> list[dict[str, Any]]:
         (meta(layout=1), "checkpoint_invalid", "layout"),
         (meta(sizes=ints(8, 16), strides=ints(16, 1)), "checkpoint_invalid", "operator 0"),
     ],
-    ids=str,
 )
 def test_weights_that_are_not_what_they_say_are_refused(change: Callable[[Any], None], code: str, says: str) -> None:
     problem = refused(changed(change, WEIGHTS))
