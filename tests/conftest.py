@@ -1,5 +1,6 @@
 """Fixtures that every area of the suite shares: a real Redis on a private unix socket."""
 
+import os
 import shutil
 import subprocess
 import time
@@ -9,6 +10,11 @@ from pathlib import Path
 
 import pytest
 import redis
+
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # as many processes as cores: the threads of one would wait for those of the other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def redis_server() -> str:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
-import redis
 from service_support import SAFETENSORS, Server, Worker, problem
 
 
@@ -61,12 +60,11 @@ def test_a_server_starts_while_redis_is_down(redis_process: Any, make_server: Ca
     wait_for(lambda: messages(redis_process, "files") == 1)
 
 
-def test_messages_that_redis_forgot_are_published_again(redis_url: str, make_server: Callable[..., Server]) -> None:
-    server = make_server(redis_url, ADTN_REPUBLISH_S="0.5")
-    client = redis.Redis(unix_socket_path=redis_url.removeprefix("redis+socket://"))
+def test_messages_that_redis_forgot_are_published_again(redis_process: Any, make_server: Callable[..., Server]) -> None:
+    server = make_server(redis_process.url, ADTN_REPUBLISH_S="0.5")
     with httpx.Client(base_url=server.url) as api:
         api.post("/v1/files", params={"purpose": "checkpoint"}, content=SAFETENSORS)
-    wait_for(lambda: client.llen("files") == 1)
-    client.flushall()
-    wait_for(lambda: client.llen("files") == 1)
-    client.close()
+    wait_for(lambda: messages(redis_process, "files") == 1)
+    with redis_process.client() as client:
+        client.flushall()
+    wait_for(lambda: messages(redis_process, "files") == 1)

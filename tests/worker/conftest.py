@@ -1,5 +1,6 @@
 """A database and a store in a folder of the test's own, and a job in them that is ready to run."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,10 +18,26 @@ from jobs.settings import Settings
 from worker.resources import Resources, open_resources
 
 
-@pytest.fixture
-def resources(tmp_path: Path) -> Iterator[Resources]:
-    settings = Settings(data_dir=tmp_path / "data")
+@pytest.fixture(scope="session")
+def inspected(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A data folder in which a checkpoint of the digits' LeNet-5 was inspected, which takes seconds; and its id."""
+    folder = tmp_path_factory.mktemp("inspected")
+    torch.manual_seed(0)
+    checkpoint = folder / "lenet.safetensors"
+    save_file(DigitsLeNet().state_dict(), checkpoint)
+    settings = Settings(data_dir=folder / "data")
     migrate(settings.database_url)
+    opened = open_resources(make_app(settings), settings)
+    file_id = add_file(opened, checkpoint, "checkpoint")
+    opened.db.close()
+    return folder / "data", file_id
+
+
+@pytest.fixture
+def resources(inspected: tuple[Path, str], tmp_path: Path) -> Iterator[Resources]:
+    """A copy of that folder."""
+    settings = Settings(data_dir=tmp_path / "data")
+    shutil.copytree(inspected[0], settings.data_dir)
     opened = open_resources(make_app(settings), settings)
     yield opened
     opened.db.close()
@@ -32,12 +49,9 @@ def db(resources: Resources) -> Database:
 
 
 @pytest.fixture
-def checkpoint_id(resources: Resources, tmp_path: Path) -> str:
-    """A checkpoint of the digits' LeNet-5, uploaded and inspected."""
-    torch.manual_seed(0)
-    path = tmp_path / "lenet.safetensors"
-    save_file(DigitsLeNet().state_dict(), path)
-    return add_file(resources, path, "checkpoint")
+def checkpoint_id(resources: Resources, inspected: tuple[Path, str]) -> str:
+    """The checkpoint that every database holds."""
+    return inspected[1]
 
 
 @pytest.fixture
