@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from adtn.feeding import Transform
 from adtn.freezing import Dense
+from adtn.losses import Classes
 from adtn.precision import Precision
 from adtn.schedules import ScheduleName
 
@@ -21,6 +22,7 @@ class FineTuneOptions:
         schedule: "cosine" (a short linear warm-up, then down to zero) or "one_cycle" (up for 30 % of the steps).
         distill: Whether the outputs of the teacher are imitated, where there is one.
         temperature: Of the softened outputs that are compared.
+        classes: Whether the model's outputs are logits of one softmax, or each of a sigmoid of its own.
         seed: Of the order of the samples, of dropout and of `transform`.
         gate_bits: Gates become integers of so many bits, 2 to 8. The rounding is phased in while they are trained; in
             the last tenth of the steps, what is trained is what is stored. With 0 epochs they are rounded all the same.
@@ -43,6 +45,7 @@ class FineTuneOptions:
     schedule: ScheduleName = "cosine"
     distill: bool = True
     temperature: float = 2.0
+    classes: Classes = "exclusive"
     seed: int = 0
     gate_bits: int | None = None
     dense: Dense = "train"

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from adtn.decoding import decoded_once
 from adtn.encoding import encoded
@@ -18,6 +17,7 @@ from adtn.errors import NothingToTrain, ShapeError, TrainingDiverged
 from adtn.feeding import Feed, MicroBatch, Samples
 from adtn.fine_tune_options import FineTuneOptions
 from adtn.freezing import trainable
+from adtn.losses import distillation_loss, task_loss
 from adtn.module import ADTN
 from adtn.precision import computing_in, in_full
 from adtn.preparing import Teacher, prepare
@@ -65,9 +65,10 @@ def fine_tune(
 ) -> FineTuned:
     """Train the model on labelled samples, in place; batch norm and dropout act as in training.
 
-    Loss: cross entropy, plus temperature^2 * KL(teacher || model) of the outputs softened by `temperature`. The same
-    seed gives the same weights on the same machine's CPU. The modes of all modules are restored at the end, also when
-    a callback raises; the weights are then as the last step left them.
+    Loss: cross entropy, plus temperature^2 * KL(teacher || model) of the outputs softened by `temperature`; outputs are
+    logits, of a softmax or of sigmoids (`classes`). The same seed gives the same weights on the same machine's CPU. The
+    modes of all modules are restored at the end, also when a callback raises; the weights are then as the last step
+    left them.
 
     What comes before the first trained weight and stays the same is computed once, if `torch.fx` can trace the model
     and finds it (see `adtn.prefix.split`): its activations are kept in a file in a temporary folder, which is gone at
@@ -77,7 +78,7 @@ def fine_tune(
     as in evaluation, and does not.
 
     Args:
-        model: A classifier: (batch, ...) to (batch, classes). Frozen parameters stay as they are.
+        model: A classifier: (batch, ...) to logits (batch, classes). Frozen parameters stay as they are.
         inputs: (N, ...) on any device; batches are moved to the model's.
         labels: (N,) int64, the class of each sample.
         options: Epochs, rates and so on.
@@ -167,28 +168,10 @@ def _loss(network: nn.Module, part: MicroBatch, options: FineTuneOptions) -> Ten
     with computing_in(options.precision, part.inputs.device):
         outputs = network(part.inputs)
     outputs = in_full(outputs)
-    loss = functional.cross_entropy(outputs, part.labels)
+    loss = task_loss(outputs, part.labels, options.classes)
     if part.targets is not None:
-        loss = loss + distillation_loss(outputs, part.targets, options.temperature)
+        loss = loss + distillation_loss(outputs, part.targets, options.temperature, options.classes)
     return loss
-
-
-def distillation_loss(outputs: Tensor, targets: Tensor, temperature: float) -> Tensor:
-    """temperature^2 * KL(softmax(targets / T) || softmax(outputs / T)), the mean over the batch.
-
-    Args:
-        outputs: Of the model, (batch, classes).
-        targets: Of the teacher, (batch, classes).
-        temperature: T; the factor keeps the gradient's size independent of it.
-
-    Source: Hinton, Vinyals, Dean, arXiv:1503.02531.
-    """
-    return temperature**2 * functional.kl_div(
-        functional.log_softmax(outputs / temperature, dim=-1),
-        functional.log_softmax(targets / temperature, dim=-1),
-        reduction="batchmean",
-        log_target=True,
-    )
 
 
 def phase_in_rounding(adtns: Iterable[ADTN], step: int, steps: int) -> None:

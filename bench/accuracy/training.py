@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from adtn.errors import TrainingDiverged
-from adtn.fine_tuning import distillation_loss, phase_in_rounding
+from adtn.fine_tuning import phase_in_rounding
+from adtn.losses import distillation_loss
 from adtn.schedules import scheduler
 from bench.accuracy.factors import Factors, Gates
 

@@ -20,7 +20,8 @@ from adtn import (
     fine_tune,
     tt_matrix,
 )
-from adtn.fine_tuning import distillation_loss, gate_rate
+from adtn.fine_tuning import gate_rate
+from adtn.losses import distillation_loss, task_loss
 from adtn.schedules import scheduler, warm_cosine
 
 
@@ -179,11 +180,15 @@ def test_distillation_pulls_the_model_to_the_teacher() -> None:
     assert shares[0] < 0.1 < 0.5 < shares[1]
 
 
-def test_distillation_loss_is_the_divergence_of_the_softened_outputs() -> None:
-    outputs, targets = torch.randn(5, 4), torch.randn(5, 4)
-    p, q = functional.softmax(targets / 3, 1), functional.softmax(outputs / 3, 1)
-    expected = 9 * (p * (p / q).log()).sum(1).mean()
-    torch.testing.assert_close(distillation_loss(outputs, targets, 3.0), expected)
+def test_the_loss_of_independent_classes_is_what_is_minimised() -> None:
+    inputs, labels = blobs(32)
+    model, teacher, seen = without_noise().double(), classifier(3).double(), []
+    options = FineTuneOptions(epochs=1, batch_size=32, classes="independent")
+    before = copy.deepcopy(model)
+    fine_tune(model, inputs.double(), labels, options, teacher, lambda *step: seen.append(step[2]))
+    logits, targets = before.train()(inputs.double()), teacher.eval()(inputs.double())
+    expected = task_loss(logits, labels, "independent") + distillation_loss(logits, targets, 2.0, "independent")
+    assert seen == [pytest.approx(expected.item(), rel=1e-12)]
 
 
 def test_progress_is_reported_and_may_stop_the_training() -> None:

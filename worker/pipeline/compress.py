@@ -13,6 +13,7 @@ from adtn.moments import InputMoments
 from adtn.plan import Plan
 from jobs.schemas.settings import JobSettings
 from worker.augmentation import augmentation
+from worker.graphs.logits import giving_logits
 from worker.pipeline.attempt import Attempt
 from worker.pipeline.fit import fit
 from worker.pipeline.options import fine_tune_options, fit_options
@@ -79,12 +80,13 @@ def fine_tune(
     Returns:
         What it took.
     """
-    options = fine_tune_options(settings)
-    return adtn.fine_tune(
-        model,
-        *samples,
-        replace(options, transform=augmentation(settings, samples[0].shape[1:])),
-        teacher=teacher,
-        on_step=lambda step, steps, loss: on_step(step / steps, f"fine-tuning, loss {loss:.4f}"),
-        on_preparing=lambda: on_step(0.0, "computing what stays the same in every epoch"),
-    )
+    options, transform = fine_tune_options(settings), augmentation(settings, samples[0].shape[1:])
+    with giving_logits(model, teacher) as classes:
+        return adtn.fine_tune(
+            model,
+            *samples,
+            replace(options, transform=transform, classes=classes),
+            teacher=teacher,
+            on_step=lambda step, steps, loss: on_step(step / steps, f"fine-tuning, loss {loss:.4f}"),
+            on_preparing=lambda: on_step(0.0, "computing what stays the same in every epoch"),
+        )

@@ -6,18 +6,19 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 import adtn
 from adtn.candidates import Candidate, Candidates
 from adtn.curve import Curve, measured
 from adtn.layer import Layer
+from adtn.losses import Classes, distillation_loss
 from adtn.module import ADTN
 from adtn.moments import InputMoments
 from adtn.plan import Plan, PlanEntry
 from adtn.structure import AnyStructure
 from jobs.planning import MEASURED_SIZES, QUICK_STEPS
 from worker.evaluation import EVALUATION_BATCH
+from worker.graphs.logits import giving_logits
 from worker.pipeline.attempt import Attempt
 from worker.pipeline.compress import place
 from worker.pipeline.fit import fit
@@ -117,20 +118,21 @@ class _OutputLoss:
     def __init__(self, model: nn.Module, samples: Tensor) -> None:
         self._model = copy.deepcopy(model).eval()
         self._samples = samples
-        self._expected = self._log_shares(self._model)
+        self._expected, self._classes = self._logits(self._model)
 
     def __call__(self, layer: Layer, fitted: ADTN, moments: Mapping[str, InputMoments]) -> float:
         changed = copy.deepcopy(self._model)
         place(changed, layer, fitted, moments)
-        found = self._log_shares(changed.eval())
-        return float(functional.kl_div(found, self._expected, reduction="batchmean", log_target=True))
+        found, _ = self._logits(changed.eval())
+        return float(distillation_loss(found, self._expected, 1.0, self._classes))
 
     @torch.no_grad()
-    def _log_shares(self, model: nn.Module) -> Tensor:
-        """Logarithms of the shares that the model gives each class, (samples, classes)."""
+    def _logits(self, model: nn.Module) -> tuple[Tensor, Classes]:
+        """Of each sample and class, (samples, classes), and how they become shares."""
         device = next(model.parameters()).device
-        outputs = [model(part.to(device)) for part in torch.split(self._samples, EVALUATION_BATCH)]
-        return functional.log_softmax(torch.cat(outputs).double(), dim=-1)
+        with giving_logits(model) as classes:
+            outputs = [model(part.to(device)) for part in torch.split(self._samples, EVALUATION_BATCH)]
+        return torch.cat(outputs).double(), classes
 
 
 def _finite(loss: float) -> float:
