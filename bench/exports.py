@@ -7,15 +7,13 @@ process on one thread; each is compared with the original's form in the same rou
 
 import copy
 import json
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -24,14 +22,11 @@ import adtn
 from bench.lenet5_mnist import LAYERS, LeNet5
 from bench.markers import DOCS, write_between
 from bench.record import RESULTS, provenance, store
+from bench.timing import Pair, check, onnx_session, timed
 from worker.architectures import create
 
 SEED = 0
 BATCHES = (1, 64)
-ROUNDS = 30
-LEAST_SECONDS = 0.02
-"""Of each form in each round: so many calls are timed together."""
-TOLERANCE = 1e-4
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -66,11 +61,8 @@ def read_dense(path: Path, empty: nn.Module) -> Forward:
 
 
 def read_onnx(path: Path, _empty: nn.Module) -> Forward:
-    """A session whose threads do not wait busily, which would slow down the next form."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    """A session of one thread."""
+    session = onnx_session(path)
     return lambda x: torch.from_numpy(session.run(["output"], {"input": x.numpy()})[0])
 
 
@@ -147,44 +139,17 @@ def rows_of_batch(
     expected = compressed(inputs)
     for form, (_, forward) in forwards.items():
         check(form, forward(inputs), expected)
-    seconds: dict[str, list[tuple[float, float]]] = {form: [] for form in forwards}
-    for number in range(ROUNDS + 1):
-        for form, pair in forwards.items():
-            runs = seconds_a_call(pair[0], inputs), seconds_a_call(pair[1], inputs)
-            if number:  # the first round warms up
-                seconds[form].append(runs)
+    pairs = {form: Pair(*(partial(forward, inputs) for forward in pair)) for form, pair in forwards.items()}
     return [
         {
             "network": name,
             "batch": batch,
             "form": form,
             "bytes": {"original": files[form][0], "compressed": files[form][1]},
-            "seconds": {"original": [one for one, _ in runs], "compressed": [two for _, two in runs]},
-            "median": {
-                "original": statistics.median(one for one, _ in runs),
-                "compressed": statistics.median(two for _, two in runs),
-                "ratio": statistics.median(two / one for one, two in runs),
-            },
+            **times,
         }
-        for form, runs in seconds.items()
+        for form, times in timed(pairs).items()
     ]
-
-
-def check(form: str, outputs: Tensor, expected: Tensor) -> None:
-    """Refuse to measure a form that answers otherwise than the model."""
-    difference = float((outputs - expected).abs().max() / expected.abs().max())
-    if not difference <= TOLERANCE:
-        raise SystemExit(f"{form}: expected outputs within {TOLERANCE} of the model's, they differ by {difference}")
-
-
-def seconds_a_call(forward: Forward, inputs: Tensor) -> float:
-    """The mean time of calls that take `LEAST_SECONDS` together."""
-    started, calls, passed = time.perf_counter(), 0, 0.0
-    while calls == 0 or passed < LEAST_SECONDS:
-        forward(inputs)
-        calls += 1
-        passed = time.perf_counter() - started
-    return passed / calls
 
 
 def table(result: dict[str, Any]) -> str:

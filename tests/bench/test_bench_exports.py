@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from bench import exports
+from bench import exports, timing
 
 
 def test_every_form_of_a_small_network_is_measured_next_to_the_original(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exports, "ROUNDS", 1)
+    monkeypatch.setattr(timing, "ROUNDS", 1)
     monkeypatch.setattr(exports, "BATCHES", (2,))
-    monkeypatch.setattr(exports, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(timing, "LEAST_SECONDS", 0.0)
     rows = exports.rows_of("lenet5")
     assert [row["form"] for row in rows] == ["adtn", "dense", "onnx", "pt2"]
     for row in rows:
@@ -26,8 +26,8 @@ def test_every_form_of_a_small_network_is_measured_next_to_the_original(monkeypa
 
 def test_a_form_that_answers_otherwise_is_not_measured() -> None:
     expected = torch.tensor([[1.0, 2.0]])
-    exports.check("onnx", expected * (1 + 1e-6), expected)
+    timing.check("onnx", expected * (1 + 1e-6), expected)
     with pytest.raises(SystemExit, match="onnx: expected outputs within"):
-        exports.check("onnx", expected + 0.1, expected)
+        timing.check("onnx", expected + 0.1, expected)
     with pytest.raises(SystemExit, match="they differ by nan"):
-        exports.check("onnx", expected * torch.nan, expected)
+        timing.check("onnx", expected * torch.nan, expected)
