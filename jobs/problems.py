@@ -41,6 +41,8 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "wrong_purpose": (422, "The file was uploaded for another purpose"),
     "file_rejected": (422, "The file was rejected"),
     "unknown_architecture": (422, "The architecture is not known"),
+    "architecture_unavailable": (422, "The worker lacks the library of the architecture"),
+    "architecture_config_invalid": (422, "The configuration does not make a model of the architecture"),
     "unknown_dataset": (422, "The data set is not known"),
     "checkpoint_mismatch": (422, "The checkpoint does not fit the architecture"),
     "layer_not_found": (422, "A layer name matches nothing"),

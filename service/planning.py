@@ -1,7 +1,7 @@
 """What a job would do, before any tensor is read: names are checked and the plan is made from the file's layers."""
 
 from adtn.plan import Layer, Plan, predicted_parameters
-from jobs.catalogue import ARCHITECTURES, DATA_WITHOUT_NETWORK, DATASETS, EXPORTED_PROGRAM
+from jobs.catalogue import ARCHITECTURES, DATA_WITHOUT_NETWORK, DATASETS, EXPORTED_PROGRAM, LIBRARIES, split_name
 from jobs.files import FileRecord
 from jobs.planning import fault, is_searched, plan_of, plans_to_try
 from jobs.problems import ProblemError
@@ -13,17 +13,24 @@ from jobs.schemas.settings import CompressionSettings, JobSettings
 def check_names(settings: JobSettings) -> None:
     """Refuse an architecture or a data set that is not known, or that is missing where it is needed.
 
+    Which models a library has, and whether a worker has the library, is not known here: the worker looks.
+
     Raises:
-        ProblemError: unknown_architecture, unknown_dataset, or validation_failed for an accuracy that there are no data
-            to measure.
+        ProblemError: unknown_architecture, unknown_dataset, or validation_failed for a config without an architecture
+            that takes one, or an accuracy that there are no data to measure.
     """
     architecture, dataset = settings.architecture, settings.dataset
-    if architecture is not None and architecture not in ARCHITECTURES:
+    model = split_name(architecture) if architecture is not None else None
+    if architecture is not None and architecture not in ARCHITECTURES and model is None:
         raise fault(
             "unknown_architecture",
             "/architecture",
-            f"expected one of {', '.join(ARCHITECTURES)}, got {settings.architecture!r}",
+            f"expected one of {', '.join(ARCHITECTURES)}, or LIBRARY/NAME with one of {', '.join(LIBRARIES)}, "
+            f"got {architecture!r}",
         )
+    if settings.architecture_config is not None and (model is None or model[0] != "transformers"):
+        detail = f"expected a config with an architecture transformers/NAME alone, got one with {architecture!r}"
+        raise fault("validation_failed", "/architecture_config", detail)
     if dataset is not None and not is_file_id(dataset) and dataset not in DATASETS:
         known = ", ".join(DATASETS)
         raise fault(

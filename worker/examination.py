@@ -1,7 +1,9 @@
 """What written artifacts turn out to be: each is opened, evaluated on the same samples, and compared with another."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -30,6 +32,7 @@ class Question:
         key_prefix: What stands before every key of the artifacts and is no part of the architecture's keys.
         graph_file: The checked checkpoint whose graph builds them, or None. Without a name too, nothing is evaluated.
         input_shape: Of one sample as the network takes it, or None where there is no network.
+        config: Of an architecture that is built by one, or None.
         reference: A safetensors file of `inputs` and the `outputs` that the job's model has for them, or None. It is
             there where a network has no data set.
     """
@@ -43,6 +46,7 @@ class Question:
     key_prefix: str = ""
     graph_file: str | None = None
     input_shape: list[int] | None = None
+    config: Mapping[str, Any] | None = None
     reference: str | None = None
 
     def to_json(self) -> str:
@@ -76,7 +80,7 @@ class Examination:
     def __init__(self, question: Question) -> None:
         self.found: dict[str, Found] = {}
         self._question = question
-        self._blueprint = Blueprint(question.architecture, question.graph_file)
+        self._blueprint = Blueprint(question.architecture, question.graph_file, question.config)
         self._first: tuple[str, State] | None = None
         self._data: tuple[Tensor, Tensor] | None = None
         self._reference: dict[str, Tensor] | None = None

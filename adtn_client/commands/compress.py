@@ -17,7 +17,14 @@ def compress(  # noqa: PLR0913 - each is an option of the command line
         str, typer.Argument(help="A .safetensors, .pt, .pth or .pt2 file, an archive of shards, or the id of a file.")
     ],
     arch: Annotated[
-        str | None, typer.Option(help="Architecture by name; without one, weights that bring no graph are only fitted.")
+        str | None,
+        typer.Option(
+            help="Architecture by name, or LIBRARY/NAME; without one, weights that bring no graph are only fitted."
+        ),
+    ] = None,
+    arch_config: Annotated[
+        Path | None,
+        typer.Option(help="The config.json of an architecture transformers/NAME."),
     ] = None,
     data: Annotated[str | None, typer.Option(help="A data set: a file, the id of one, or a name.")] = None,
     resize: Annotated[
@@ -125,6 +132,8 @@ def compress(  # noqa: PLR0913 - each is an option of the command line
             "name": name,
         }
     )
+    if arch_config is not None:  # null is a value there
+        settings["architecture_config"] = job_settings.json_object("--arch-config", arch_config)
     request = Request(checkpoint, data, settings, out)
     with server.connect(url, api_key) as client:
         if detach:

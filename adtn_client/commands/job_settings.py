@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from adtn_client.errors import LocalError
@@ -75,6 +76,21 @@ def normalization(mean: str | None, std: str | None) -> dict[str, list[float | i
         "mean": [number("--mean", word) for word in listed(mean)],
         "std": [number("--std", word) for word in listed(std)],
     }
+
+
+def json_object(option: str, path: Path) -> dict[str, Any]:
+    """Read the object that a JSON file holds.
+
+    Raises:
+        LocalError: It holds something else.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise LocalError(f"{option}: {path} cannot be read as JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise LocalError(f"{option}: expected a JSON object in {path}, got {type(value).__name__}")
+    return value
 
 
 def number_or_auto(option: str, text: str | None) -> float | int | str | None:

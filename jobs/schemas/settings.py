@@ -1,8 +1,9 @@
 """What a user may ask of a job. Every knob has a default, or accepts "auto"."""
 
+import json
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Discriminator, Field, StringConstraints, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, JsonValue, StringConstraints, Tag, field_validator, model_validator
 
 from jobs.schemas.common import Request
 
@@ -17,6 +18,10 @@ LayerName = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 FileId = Annotated[str, StringConstraints(pattern=r"^file_[0-9a-f]{32}$")]
 # Names end up in logs and pages: no control characters.
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+LABELS = ("id2label", "label2id")
+"""Fields of a config that name the classes: they may be most of it, and no model needs them."""
+MAX_CONFIG_CHARACTERS = 65_536
+
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=512)]
 
@@ -167,7 +172,16 @@ class JobSettings(Request):
     """All that a job does follows from these and from the files that they name."""
 
     checkpoint: FileId
-    architecture: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    architecture: Annotated[str, StringConstraints(min_length=1, max_length=140)] | None = Field(
+        default=None,
+        description="A name of `GET /v1/architectures`; or `torchvision/NAME`, `timm/NAME`, `transformers/NAME`, of a "
+        "model that classifies, where the worker has that library.",
+    )
+    architecture_config: dict[str, JsonValue] | None = Field(
+        default=None,
+        description="For `transformers/NAME`: what the `config.json` beside the checkpoint holds. Fields that are not "
+        "given have the defaults of the class.",
+    )
     dataset: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
     compression: CompressionSettings = Field(default_factory=CompressionSettings)
     fit: FitSettings = Field(default_factory=FitSettings)
@@ -190,6 +204,17 @@ class JobSettings(Request):
     made_with: dict[str, Any] | None = Field(
         default=None, exclude=True, description="Files and versions in a `recipe.json`; not read and not kept."
     )
+
+    @field_validator("architecture_config")
+    @classmethod
+    def _small(cls, config: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
+        if config is None:
+            return None
+        kept = {key: value for key, value in config.items() if key not in LABELS}
+        size = len(json.dumps(kept, allow_nan=False))
+        if size > MAX_CONFIG_CHARACTERS:
+            raise ValueError(f"expected at most {MAX_CONFIG_CHARACTERS} characters of JSON, got {size}")
+        return kept
 
     @field_validator("exports")
     @classmethod

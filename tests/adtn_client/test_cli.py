@@ -161,6 +161,26 @@ def test_compress_goes_all_the_way(server: ScriptedServer, tmp_path: Path) -> No
         assert said in done.stderr
 
 
+def test_compress_sends_a_config_as_it_is(server: ScriptedServer, tmp_path: Path) -> None:
+    service = CompressingServer(["succeeded"])
+    server.script.append(service)
+    config = {"pad_token_id": None, "n_heads": 4}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    arch = ["--arch", "transformers/GPT2ForSequenceClassification", "--arch-config", tmp_path / "config.json"]
+    done = adtn("compress", FILE_ID, *arch, "--out", tmp_path / "out", server=server)
+    assert done.returncode == 0, done.stderr
+    assert service.settings["architecture_config"] == config
+
+
+@pytest.mark.parametrize(("text", "says"), [("[]", "expected a JSON object in"), ("{", "cannot be read as JSON")])
+def test_a_config_is_a_json_object(server: ScriptedServer, tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    done = adtn("compress", FILE_ID, "--arch-config", tmp_path / "config.json", server=server)
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert server.requests == []
+
+
 def test_compress_of_a_failing_job_exits_with_4(server: ScriptedServer, tmp_path: Path) -> None:
     problem = {"type": "t", "title": "t", "status": 422, "code": "non_finite_values", "detail": "fc1 holds NaN"}
     failed = a_job(status="failed", error=problem, finished_at="2026-01-31T12:00:01Z")
@@ -206,6 +226,7 @@ def test_interrupted_compress_cancels_its_job(server: ScriptedServer, tmp_path: 
         ([FILE_ID, "--resize", "3²x32"], "--resize: expected HEIGHTxWIDTH"),
         ([FILE_ID, "--mean", "0.5"], "--mean, --std: expected both or neither"),
         ([FILE_ID, "--mean", "0.5", "--std", "wide"], "--std: expected a number, got 'wide'"),
+        ([FILE_ID, "--arch-config", "none.json"], "--arch-config: none.json cannot be read as JSON"),
         ([FILE_ID, "--depth", "deep"], "--depth: expected a number, got 'deep'"),
     ],
 )

@@ -119,6 +119,25 @@ def test_a_form_needs_a_checkpoint_and_nothing_unknown(server: Server, api: http
     ("settings", "code", "pointer", "says"),
     [
         ({"architecture": "vgg"}, "unknown_architecture", "/architecture", "fc2, lenet5"),
+        (
+            {"architecture": "keras/resnet18"},
+            "unknown_architecture",
+            "/architecture",
+            "torchvision, timm, transformers",
+        ),
+        ({"architecture": "timm/hf-hub:a/b"}, "unknown_architecture", "/architecture", "LIBRARY/NAME"),
+        (
+            {"architecture": "timm/resnet18", "architecture_config": {}},
+            "validation_failed",
+            "/architecture_config",
+            "transformers/NAME alone",
+        ),
+        (
+            {"architecture": "transformers/BertModel", "architecture_config": {"hidden_act": "x" * 70_000}},
+            "validation_failed",
+            "/architecture_config",
+            "at most 65536 characters",
+        ),
         ({"architecture": "fc2", "dataset": "cifar"}, "unknown_dataset", "/dataset", "digits"),
         ({"dataset": "digits"}, "validation_failed", "/dataset", "only with an architecture"),
         ({"compression": {"layers": ["fc9"]}}, "layer_not_found", "/compression/layers", "'fc9' matches no layer"),

@@ -48,6 +48,13 @@ def load_float32(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     return [f"computed in float32, the checkpoint holds {', '.join(others)}"] if others else []
 
 
+def drop_counters(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Take away batch norm's counters of batches that a state dict lacks, so that the model has exactly its keys."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase) and f"{name}.num_batches_tracked" not in state:
+            module.num_batches_tracked = None
+
+
 def _tie(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Make one parameter of those whose keys have the same tensor."""
     own = dict(model.named_parameters(remove_duplicate=False))

@@ -7,9 +7,9 @@ samples of the given size end up as that many features. A checkpoint of torchvis
 
 from collections.abc import Mapping
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from worker.architectures.architecture import Architecture, load_float32
+from worker.architectures.architecture import Architecture, drop_counters, load_float32
 from worker.architectures.candidates import candidates
 from worker.architectures.convolutional import ConvNet
 from worker.architectures.layout import Layout, closest
@@ -35,7 +35,7 @@ def build(network: Network, state: Mapping[str, Tensor], input_shape: tuple[int,
     fitting = candidates(layout, sizes, input_shape)
     model = ConvNet(layout, fitting[0].form, sizes)
     notes = load_float32(model, state)
-    _drop_counters(model, state)
+    drop_counters(model, state)
     if len(fitting) > 1:
         notes.append(
             f"strides, padding and pools leave no trace in the weights: {len(fitting)} ways fit, the first of "
@@ -62,10 +62,3 @@ def _described(layout: Layout, sizes: Mapping[str, int]) -> dict[str, object]:
         "hidden": [sizes[f"fc{number}"] for number in range(1, len(layout.linear))],
         "batch_norm": layout.batch_norm,
     }
-
-
-def _drop_counters(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Take away the counters that the checkpoint lacks, so that the model has exactly its keys."""
-    for name, module in model.named_modules():
-        if isinstance(module, nn.BatchNorm2d) and f"{name}.num_batches_tracked" not in state:
-            module.num_batches_tracked = None

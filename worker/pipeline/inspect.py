@@ -53,7 +53,7 @@ def inspect(job: JobRecord, store: Store, folder: Path, device: torch.device) ->
     checkpoint = fetch(job.checkpoint, store, folder)
     state = read_state(checkpoint, job.checkpoint.aliases or {})
     files = {"checkpoint": checkpoint}
-    blueprint = blueprint_for(settings.architecture, checkpoint)
+    blueprint = blueprint_for(settings.architecture, settings.architecture_config, checkpoint)
     if not blueprint.is_known:
         if settings.dataset is not None:
             fault = Fault("/dataset", DATA_WITHOUT_NETWORK, "validation_failed")

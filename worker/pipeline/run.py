@@ -156,6 +156,7 @@ def question_of(
         resize=job.settings.image.resize,
         key_prefix=job.checkpoint.key_prefix,
         graph_file=inputs.blueprint.graph_file,
+        config=inputs.blueprint.config,
         input_shape=list(inputs.architecture.input_shape) if inputs.architecture else None,
         reference=str(reference) if reference else None,
     )
