@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load as load_bytes
 from safetensors.torch import save_file
-from support.api import artifact, create, finished, succeeded, upload
+from support.api import artifact, create, succeeded, upload
 from support.library_models import TEXT, distilbert
 
 from worker.libraries.importing import imported
@@ -48,8 +48,4 @@ def test_a_model_is_compressed_by_its_name_and_its_config(api: httpx.Client, tmp
     assert recipe["architecture_config"] == {**TEXT, "pad_token_id": 0}
     model.load_state_dict(load_bytes(artifact(api, job["id"], "model.dense.safetensors")))
     found = model(input_ids=tokens[:30]).logits.argmax(1)
-    assert report["accuracy"]["final"] == float((found == labels[:30]).float().mean())
-
-    job = finished(api, create(api, **{**settings, "architecture": NAME.replace("Distil", "Distill")})["id"])
-    assert job["error"]["code"] == "unknown_architecture"
-    assert f"did you mean {NAME}" in job["error"]["detail"]
+    assert report["accuracy"]["final"] == int((found == labels[:30]).sum()) / 30

@@ -201,6 +201,11 @@ def test_only_classes_that_classify_are_names(model: str) -> None:
     assert caught.value.code == "unknown_architecture"
 
 
+def test_a_misspelt_class_is_told_with_the_one_that_is_close() -> None:
+    with pytest.raises(ProblemError, match=f"did you mean {NAME}"):
+        libraries.build("transformers/DistillBertForSequenceClassification", {}, None)
+
+
 def test_a_config_is_for_transformers_alone() -> None:
     with pytest.raises(ProblemError) as caught:
         libraries.build("timm/test_resnet", {}, None, {})
