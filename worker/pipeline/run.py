@@ -50,7 +50,7 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
         AdtnError: The same, found by the library.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")  # unlike use_deterministic_algorithms, it loads no compiler
     torch.manual_seed(job.settings.seed)
     measured = Measurements()
 
