@@ -46,6 +46,9 @@ def main() -> None:
     exports = names.add_parser("exports", help="bytes and latency of what a job exports")
     exports.add_argument("--networks", type=_names, default=("lenet5",), help="lenet5, vgg16, with commas")
     exports.set_defaults(run=exported_forms)
+    published = names.add_parser("published", help="models that others trained, through the running service")
+    published.add_argument("--models", type=_names, help="only these, separated by commas")
+    published.set_defaults(run=published_models)
     arguments = parser.parse_args()
     arguments.run(arguments)
 
@@ -142,6 +145,14 @@ def exported_forms(arguments: argparse.Namespace) -> None:
     from bench import exports
 
     exports.run(list(arguments.networks))
+
+
+def published_models(arguments: argparse.Namespace) -> None:
+    """Run it and write its page."""
+    from bench.published import page, run
+
+    run.run(arguments.models)
+    page.write()
 
 
 if __name__ == "__main__":
