@@ -36,7 +36,7 @@ CREPE = Published(
     lambda _: tones.samples(),
     torch.float32,
     settings={
-        "compression": {"target": {"ratio": 5}},
+        "compression": {"target": {"ratio": 4}},
         "fine_tune": {"epochs": 4, "batch_size": 64},
     },
     settings_alone={"compression": {"target": {"ratio": 2}}},

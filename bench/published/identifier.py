@@ -49,6 +49,6 @@ IDENTIFIER = Published(
     state,
     samples,
     torch.int64,
-    settings={"compression": {"target": {"ratio": 10}}, "fine_tune": {"epochs": 4, "batch_size": 64}},
+    settings={"compression": {"target": {"ratio": 5}}, "fine_tune": {"epochs": 6, "batch_size": 64}},
     settings_alone={"compression": {"target": {"ratio": 2}}},
 )

@@ -20,7 +20,7 @@ LEAST_FUNDAMENTAL = 0.2
 """Added to the loudness of the first harmonic. That of each is drawn from 0 to 1 / its number."""
 LOUDEST_NOISE_DB, FAINTEST_NOISE_DB = 0, -30
 """Of the noise, relative to the tone."""
-TRAIN, TEST = 6000, 4000
+TRAIN, TEST = 8000, 4000
 
 
 def samples() -> Samples:
