@@ -47,6 +47,7 @@ def refused(name: str, state: dict[str, Tensor], shape: tuple[int, ...] | None =
         ("torchvision/squeezenet1_1", {"num_classes": 5}, (3, 40, 48), (3, 40, 48)),
         ("torchvision/shufflenet_v2_x0_5", {"num_classes": 4}, None, (3, 224, 224)),
         ("torchvision/regnet_y_400mf", {}, (3, 32, 32), (3, 32, 32)),
+        ("torchvision/mnasnet0_5", {}, (3, 32, 32), (3, 32, 32)),
         ("torchvision/googlenet", {"num_classes": 4, "init_weights": False, "aux_logits": False}, (3, 64, 64), None),
         ("timm/test_resnet", {"num_classes": 6, "in_chans": 1}, (40, 40), (1, 40, 40)),
         ("timm/test_vit", {"num_classes": 6, "img_size": 64}, (3, 64, 64), (3, 64, 64)),
@@ -129,6 +130,18 @@ def test_a_checkpoint_of_another_model_takes_no_memory() -> None:
     problem = refused("timm/vit_giant_patch14_224", {"weight": torch.zeros(2)})
     assert problem.code == "checkpoint_mismatch"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 10**6  # kilobytes
+
+
+def test_images_for_which_a_model_cannot_be_built_are_refused() -> None:
+    problem = refused("torchvision/vit_b_32", {"class_token": torch.zeros(1, 1, 768)}, (3, 50, 50))
+    assert problem.code == "dataset_mismatch"
+    assert "cannot be built for samples of shape (3, 50, 50)" in problem.detail
+
+
+def test_sizes_are_not_read_off_tensors_without_numbers() -> None:
+    name = "timm/test_resnet"
+    problem = refused(name, {**own(name).state_dict(), "fc.weight": torch.empty(10**12, 0)})
+    assert problem.code == "checkpoint_mismatch"
 
 
 @pytest.mark.parametrize(("shape", "says"), [((1, 40, 40), "channels"), ((3, 40), "samples of shape"), ((7,), "shape")])

@@ -160,6 +160,7 @@ def test_what_a_config_leaves_out_is_noted() -> None:
         ({"n_heads": 5}, "5"),
         ({"activation": "open('/etc/passwd')"}, "leaky_relu"),
         ({"vocab_size": 10**12}, "at most 10000000"),
+        ({"pad_token_id": [10**7, [1]]}, "got 10000001"),
         ({"pad_token_id": 41}, "Padding_idx"),
     ],
 )

@@ -20,6 +20,8 @@ Make = Callable[[], nn.Module]
 
 ROOM = 10_000
 """Modules and tensors that a model may have besides four for each tensor of the checkpoint."""
+MAX_SIZE = 10**6
+"""Of a setting that shapes tell, such as the number of classes."""
 MAX_UNSTORED_BYTES = 2**28
 """Of all buffers that a state dict leaves out, such as tables of positions."""
 
@@ -37,7 +39,11 @@ class UnfilledOnMeta(TorchFunctionMode):
 
 
 def blank(
-    name: str, make: Make, state: Mapping[str, Tensor], where: AbstractContextManager[object] | None = None
+    name: str,
+    make: Make,
+    state: Mapping[str, Tensor],
+    refusal: Callable[[Exception], ProblemError],
+    where: AbstractContextManager[object] | None = None,
 ) -> nn.Module:
     """Build a model whose weights have shapes and no numbers.
 
@@ -45,13 +51,19 @@ def blank(
         name: For messages.
         make: Builds it.
         state: Of the checkpoint; a model with far more parts is given up while it is built.
+        refusal: The problem of a model that cannot be built, made of the error.
         where: Decides which tensors are without numbers; by default `UnfilledOnMeta`.
 
     Raises:
-        ProblemError: `checkpoint_mismatch` for a model with too many parts.
+        ProblemError: `checkpoint_mismatch` for a model with too many parts; a refusal.
     """
-    with where or UnfilledOnMeta(), _counted(name, ROOM + 4 * len(state)):
-        return make()
+    try:
+        with where or UnfilledOnMeta(), _counted(name, ROOM + 4 * len(state)):
+            return make()
+    except ProblemError:
+        raise
+    except Exception as error:  # models refuse settings in any way
+        raise refusal(error) from error
 
 
 def require_fitting(name: str, model: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -131,7 +143,7 @@ def _size_of(
             if size != moved:
                 # Sizes are linear in the setting: actual = size + (setting - low) * (moved - size) / (high - low).
                 steps, rest = divmod((actual - size) * (high - low), moved - size)
-                return low + steps if rest == 0 and low + steps > 0 else None
+                return low + steps if rest == 0 and 0 < low + steps <= MAX_SIZE else None
     return None
 
 

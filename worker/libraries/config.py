@@ -9,7 +9,6 @@ from jobs.problems import Fault, ProblemError
 from worker.libraries.importing import first_line
 
 LEFT_OUT = {
-    "architectures": "the name of the architecture stands for it",
     "auto_map": "no code but the installed package's is run",
     "custom_pipelines": "no code but the installed package's is run",
     "attn_implementation": "attention is computed by torch's ordinary operators",
@@ -25,6 +24,7 @@ BOOKKEEPING = frozenset(
     {
         "_commit_hash",
         "_name_or_path",
+        "architectures",
         "finetuning_task",
         "model_type",
         "name_or_path",
@@ -43,8 +43,8 @@ REFUSED = {
 }
 ROTARY = ("rope_theta", "rope_scaling", "partial_rotary_factor")
 """What older versions wrote for `rope_parameters`."""
-MAX_INTEGER = 10**7
-"""Of a field; a base of rotary positions may be as large."""
+MAX_INTEGERS = 10**7
+"""Sum of the integers of a field; a base of rotary positions may be as large."""
 
 
 def settings_of(name: str, config_class: Any, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -80,9 +80,7 @@ def settings_of(name: str, config_class: Any, given: Mapping[str, Any]) -> tuple
             without.append(key)
     if faults:
         raise invalid(name, faults)
-    notes = [
-        f"config: {key} is left out: {why}" for key, why in LEFT_OUT.items() if key in given and key != "architectures"
-    ]
+    notes = [f"config: {key} is left out: {why}" for key, why in LEFT_OUT.items() if key in given]
     if without:
         notes.append(
             f"config: left out, for {config_class.__name__} has no such fields: {', '.join(sorted(without))[:500]}"
@@ -127,6 +125,13 @@ def _fault(key: str, value: object, known: set[str], config_class: Any) -> str |
     if key not in known:
         close = difflib.get_close_matches(key, known, n=1, cutoff=0.9)
         return f"{config_class.__name__} has no such field; did you mean {close[0]}?" if close else None
-    if isinstance(value, int) and abs(value) > MAX_INTEGER:
-        return f"expected an integer of at most {MAX_INTEGER}, got {value}"
-    return None
+    total = _sum(value)
+    return f"expected integers of at most {MAX_INTEGERS} in sum, got {total}" if total > MAX_INTEGERS else None
+
+
+def _sum(value: object) -> int:
+    """Of the integers in plain JSON, without their signs: some are lengths of loops."""
+    if isinstance(value, int):
+        return abs(value)
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return sum(map(_sum, items))

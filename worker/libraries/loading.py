@@ -1,5 +1,6 @@
 """A library's model with the weights of a checkpoint, so that it has exactly the checkpoint's keys."""
 
+from collections import OrderedDict
 from collections.abc import Mapping
 
 import torch
@@ -73,10 +74,9 @@ def _store_buffers(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def _completed(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict, with those of the model's tied keys that it lacks."""
+    """The state dict in the model's own form, with those of tied keys and counters that it lacks."""
     own = model.state_dict(keep_vars=True)
     given = {id(tensor): state[key] for key, tensor in own.items() if key in state}
-    return {
-        **state,
-        **{key: given[id(tensor)] for key, tensor in own.items() if key not in state and id(tensor) in given},
-    }
+    whole = OrderedDict((key, state.get(key, given.get(id(tensor), tensor))) for key, tensor in own.items())
+    whole._metadata = own._metadata  # type: ignore[attr-defined]  # some modules ask for the version of their keys
+    return whole

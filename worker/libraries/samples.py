@@ -1,6 +1,7 @@
 """Shapes of samples as models of libraries take them."""
 
 from jobs.problems import ProblemError
+from worker.libraries.importing import first_line
 
 
 def as_images(name: str, given: tuple[int, ...] | None, usual: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -22,6 +23,11 @@ def as_images(name: str, given: tuple[int, ...] | None, usual: tuple[int, int, i
             "dataset_mismatch", f"{name} expects samples of shape (channels, height, width), got {tuple(given)}"
         )
     return (shape[0], shape[1], shape[2])
+
+
+def size_refused(name: str, shape: tuple[int, ...], error: Exception) -> ProblemError:
+    """The problem of a model that cannot be built for images of a size."""
+    return ProblemError("dataset_mismatch", f"{name} cannot be built for samples of shape {shape}: {first_line(error)}")
 
 
 def as_tokens(name: str, given: tuple[int, ...] | None, most: int | None, usual: int) -> tuple[int]:

@@ -13,7 +13,7 @@ from worker.architectures.architecture import Architecture
 from worker.libraries.blank import blank, sizes_of
 from worker.libraries.importing import imported, unknown
 from worker.libraries.loading import classes_of, loaded
-from worker.libraries.samples import as_images
+from worker.libraries.samples import as_images, size_refused
 from worker.libraries.scores import answer_with_scores
 
 CHANNELS = 3
@@ -51,7 +51,7 @@ def build(model: str, state: Mapping[str, Tensor], input_shape: tuple[int, ...] 
         return made
 
     def blank_one(**sizes: int) -> nn.Module:
-        return blank(name, partial(make, **sizes), state)
+        return blank(name, partial(make, **sizes), state, partial(size_refused, name, shape))
 
     sizes = sizes_of(blank_one, state, TOLD)
     network, notes = loaded(name, partial(make, **sizes), blank_one(**sizes), state)

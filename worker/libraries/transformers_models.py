@@ -23,6 +23,10 @@ ATTENTION = "eager"
 """Ordinary operators: repeatable, and every exporter knows them."""
 TOKENS = 128
 """Of a sample, where there are no data to tell."""
+SIDE = 224
+"""Of images, where neither data nor the config tell it."""
+EXACT = 2**24
+"""Tokens, where a model has no table of them: beyond, float32 no longer has every whole number."""
 BEYOND_CONFIG = {"TimmWrapperForImageClassification"}
 """Classes whose config names a model of another library."""
 
@@ -93,12 +97,7 @@ def _class(name: str, transformers: Any, model: str) -> Any:
 
 def _blank(name: str, make: Callable[..., nn.Module], state: Mapping[str, Tensor], **sizes: int) -> nn.Module:
     """A blank model; its config is a stranger's, so that nothing of it has numbers yet."""
-    try:
-        return blank(name, partial(_unstarted, make, sizes), state, torch.device("meta"))
-    except ProblemError:
-        raise
-    except Exception as error:  # a model refuses a config in any way
-        raise unbuildable(name, error) from error
+    return blank(name, partial(_unstarted, make, sizes), state, partial(unbuildable, name), torch.device("meta"))
 
 
 def _unstarted(make: Callable[..., nn.Module], sizes: Mapping[str, int]) -> nn.Module:
@@ -114,13 +113,15 @@ def _as_text(
 ) -> tuple[tuple[int, ...], range | None, float]:
     """Let a network take tokens: the shape of a sample, the tokens that there are, and one to try it with."""
     config: Any = network.config
-    vocabulary = range(config.vocab_size)
+    config = config.get_text_config()
+    vocabulary = range(getattr(config, "vocab_size", EXACT))
     shape = as_tokens(name, given, getattr(config, "max_position_embeddings", None), TOKENS)
-    answer_with_scores(network, partial(_of_tokens, pad=config.pad_token_id))
+    answer_with_scores(network, partial(_of_tokens, pad=getattr(config, "pad_token_id", None)))
     # Some models look for the token that ends a sequence. Without data they are run on the token 0 later on.
-    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-    fill = ends[0] if given is not None and ends[0] in vocabulary else 0
-    return shape, vocabulary, float(fill)
+    ends = getattr(config, "eos_token_id", None)
+    end = ends[0] if isinstance(ends, list) and ends else ends
+    fill = float(end) if given is not None and isinstance(end, int) and end in vocabulary else 0.0
+    return shape, vocabulary, fill
 
 
 def _of_tokens(forward: Callable[..., object], samples: Tensor, pad: int | None) -> object:
@@ -137,7 +138,7 @@ def _as_image(
 ) -> tuple[tuple[int, ...], range | None, float]:
     """Let a network take images: the shape of a sample, no limits of its numbers, and one to try it with."""
     config: Any = network.config
-    side = getattr(config, "image_size", 224)
+    side = getattr(config, "image_size", None) or SIDE
     height, width = side if isinstance(side, list | tuple) else (side, side)
     answer_with_scores(network)
     return as_images(name, given, (getattr(config, "num_channels", 3), height, width)), None, 0.0
