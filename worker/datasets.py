@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from jobs.problems import ProblemError
@@ -51,14 +52,12 @@ def load(source: Path | str, normalize: Normalize | None = None, resize: Sequenc
             `resource_limit`.
     """
     size = (resize[0], resize[1]) if resize is not None else None
-    if source in NAMED:
-        dataset = NAMED[str(source)]()
-        if size is not None:
-            dataset = replace(dataset, train_x=resized(dataset.train_x, size), test_x=resized(dataset.test_x, size))
-    elif Path(source).is_file():
+    if Path(source).is_file():
         dataset = _from_file(Path(source), size)
     else:
-        raise ProblemError("unknown_dataset", f"expected one of {', '.join(NAMED)}, got {str(source)[:80]!r}")
+        dataset = _named(str(source))
+        if size is not None:
+            dataset = replace(dataset, train_x=resized(dataset.train_x, size), test_x=resized(dataset.test_x, size))
     return dataset if normalize is None else _normalized(dataset, normalize)
 
 
@@ -123,6 +122,28 @@ def digits() -> Dataset:
 
 
 NAMED = {"digits": digits}
+
+
+def write_named(name: str, folder: Path) -> Path:
+    """Write a data set that is known by name as the sandbox writes uploads, so that all others read it alike, and fast.
+
+    Args:
+        name: In `NAMED`.
+        folder: Where; the file is called "dataset.safetensors".
+
+    Raises:
+        ProblemError: `unknown_dataset`.
+    """
+    path = folder / "dataset.safetensors"
+    dataset = _named(name)
+    save_file({split: getattr(dataset, split) for split in ("train_x", "train_y", "test_x", "test_y")}, path)
+    return path
+
+
+def _named(name: str) -> Dataset:
+    if name not in NAMED:
+        raise ProblemError("unknown_dataset", f"expected one of {', '.join(NAMED)}, got {name[:80]!r}")
+    return NAMED[name]()
 
 
 def _from_file(path: Path, size: tuple[int, int] | None) -> Dataset:

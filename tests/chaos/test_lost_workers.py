@@ -20,7 +20,13 @@ LONG = {"epochs": 1000, "batch_size": 16}
 def settings(stack: Stack, checkpoint: Path) -> dict[str, Any]:
     with stack.client() as api:
         file = upload(api, checkpoint)
-    return {"checkpoint": file["id"], "architecture": "lenet5", "dataset": "digits", "fit": {"steps": 20}}
+    return {
+        "checkpoint": file["id"],
+        "architecture": "lenet5",
+        "dataset": "digits",
+        "compression": {"layers": ["fc1"], "structure": {"depth": 1}},
+        "fit": {"steps": 20},
+    }
 
 
 def in_stage(api: httpx.Client, job_id: str, stage: str) -> dict[str, Any]:
@@ -42,13 +48,13 @@ def pool_processes(stack: Stack) -> list[psutil.Process]:
 def test_job_of_a_killed_process_is_run_again_and_succeeds(
     stack: Stack, api: httpx.Client, settings: dict[str, Any]
 ) -> None:
-    job_id = create(api, **settings, fine_tune={"epochs": 60, "batch_size": 32})["id"]
+    job_id = create(api, **settings, fine_tune={"epochs": 40, "batch_size": 32})["id"]
     in_stage(api, job_id, "fine_tune")
     for process in pool_processes(stack):
         process.kill()
     job = succeeded(api, job_id)
     assert job["attempt"] == 2
-    types = [event["type"] for event in api.get(f"/v1/jobs/{job_id}/events", params={"limit": 100}).json()["data"]]
+    types = [event["type"] for event in api.get(f"/v1/jobs/{job_id}/events", params={"limit": 1000}).json()["data"]]
     assert types.count("job.succeeded") == 1
 
 
@@ -65,7 +71,7 @@ def test_message_that_comes_twice_runs_the_job_once(stack: Stack, api: httpx.Cli
     from jobs.queue import make_app, publish_job
     from jobs.settings import Settings
 
-    job_id = create(api, **settings, fine_tune={"epochs": 10, "batch_size": 32})["id"]
+    job_id = create(api, **settings, fine_tune={"epochs": 1})["id"]
     app = make_app(Settings(data_dir=stack.data_dir, broker_url=broker_url(stack)))
     for _ in range(3):
         publish_job(app, job_id)

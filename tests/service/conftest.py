@@ -9,9 +9,9 @@ import pytest
 from service_support import LENET, SAFETENSORS, Server, Worker, start_server, stop_server
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def server(shared_redis: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server without workers, shared by the tests here; it ends before others use its queue."""
+    """A server without workers, shared by the tests of a file; it ends before others use its queue."""
     running = start_server(tmp_path_factory.mktemp("service"), shared_redis.url)
     yield running
     stop_server(running)

@@ -19,18 +19,23 @@ from worker.resources import Resources, open_resources
 
 
 @pytest.fixture(scope="session")
-def inspected(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A data folder in which a checkpoint of the digits' LeNet-5 was inspected, which takes seconds; and its id."""
-    folder = tmp_path_factory.mktemp("inspected")
+def checkpoint_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the digits' LeNet-5."""
     torch.manual_seed(0)
-    checkpoint = folder / "lenet.safetensors"
-    save_file(DigitsLeNet().state_dict(), checkpoint)
-    settings = Settings(data_dir=folder / "data")
+    path = tmp_path_factory.mktemp("checkpoint") / "lenet.safetensors"
+    save_file(DigitsLeNet().state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def inspected(checkpoint_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A data folder in which that checkpoint was inspected, which takes seconds; and its id."""
+    settings = Settings(data_dir=tmp_path_factory.mktemp("inspected"))
     migrate(settings.database_url)
     opened = open_resources(make_app(settings), settings)
-    file_id = add_file(opened, checkpoint, "checkpoint")
+    file_id = add_file(opened, checkpoint_file, "checkpoint")
     opened.db.close()
-    return folder / "data", file_id
+    return settings.data_dir, file_id
 
 
 @pytest.fixture

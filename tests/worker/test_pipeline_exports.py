@@ -72,12 +72,14 @@ def assert_has_the_numbers(card: str, report: dict[str, Any]) -> None:
         assert warning["detail"][1:] in card
 
 
-def test_the_recipe_is_a_request_for_the_same_job(resources: Resources, checkpoint_id: str, tmp_path: Path) -> None:
+def test_the_recipe_is_a_request_for_the_same_job(
+    resources: Resources, checkpoint_id: str, checkpoint_file: Path, tmp_path: Path
+) -> None:
     settings = {"checkpoint": checkpoint_id, "compression": {"layers": ["fc1"]}, "fit": {"steps": 3}, "seed": 5}
     job = run_once(resources, settings)
     recipe = json.loads(artifact(resources, job.id, "recipe", tmp_path).read_text())
-    uploaded = (tmp_path / "lenet.safetensors").read_bytes()
-    assert recipe["made_with"]["sha256"] == {"checkpoint": hashlib.sha256(uploaded).hexdigest()}
+    uploaded = hashlib.sha256(checkpoint_file.read_bytes()).hexdigest()
+    assert recipe["made_with"]["sha256"] == {"checkpoint": uploaded}
     assert recipe["made_with"]["versions"]["torch"] == torch.__version__
     assert JobSettings.model_validate(recipe).model_dump() == JobSettings.model_validate(settings).model_dump()
     again = run_once(resources, recipe)

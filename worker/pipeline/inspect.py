@@ -64,9 +64,10 @@ def inspect(job: JobRecord, store: Store, folder: Path, device: torch.device) ->
     if settings.dataset is not None:
         if job.dataset is not None:
             files["dataset"] = fetch(job.dataset, store, folder)
-        source = files.get("dataset", settings.dataset)
+        else:
+            files["dataset"] = datasets.write_named(settings.dataset, folder)
         normalize = settings.normalize.model_dump() if settings.normalize else None
-        dataset = datasets.load(source, normalize, settings.image.resize)
+        dataset = datasets.load(files["dataset"], normalize, settings.image.resize)
     architecture = blueprint.build(state, tuple(dataset.train_x.shape[1:]) if dataset else None)
     model = architecture.model.to(device)
     if dataset is not None:

@@ -146,7 +146,7 @@ def question_of(
     job: JobRecord, inputs: Inputs, artifacts: list[Artifact], device: torch.device, reference: Path | None
 ) -> Question:
     """What the fresh process has to open, and on what to evaluate it."""
-    dataset = inputs.files.get("dataset", job.settings.dataset)
+    dataset = inputs.files.get("dataset")
     return Question(
         artifacts={artifact.kind: str(artifact.path) for artifact in artifacts},
         architecture=inputs.blueprint.architecture,
