@@ -63,9 +63,10 @@ def save_program(model: nn.Module, inputs: torch.Tensor, path: Path) -> None:
         inputs: A batch.
         path: Of the `.pt2` file.
     """
+    example = inputs.clone()  # the file holds it, with all the memory that it is a part of
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of torch, on how its own LSTM keeps its weights
-        program = torch.export.export(model, (inputs,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     torch.export.save(program, path)
 
 

@@ -266,6 +266,12 @@ def test_weights_that_were_not_to_be_changed_are_compared(published: Published, 
         checks.check_with_data(published, test, done)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_an_uploaded_program_holds_no_samples_but_its_example(published: Published, tmp_path: Path) -> None:
+    save_program(published.original(), torch.zeros(100_000, 8)[:2], tmp_path / PROGRAM)
+    assert (tmp_path / PROGRAM).stat().st_size < 100_000
+
+
 def test_forms_are_those_whose_files_are_there(published: Published, tmp_path: Path) -> None:
     save_file(published.original().state_dict(), tmp_path / "model.dense.safetensors")
     (forward,) = opened(published, tmp_path).values()
