@@ -90,6 +90,21 @@ def test_the_last_token_is_found_where_a_model_classifies_by_it() -> None:
         libraries.build(name, model.state_dict(), (12,), {**settings, "pad_token_id": None})
 
 
+def test_a_token_that_only_the_config_names_starts_a_decoder() -> None:
+    import transformers
+
+    settings = {"vocab_size": 40, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 1, "num_heads": 4}
+    tokens = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
+    torch.manual_seed(0)
+    model = transformers.T5ForSequenceClassification(transformers.T5Config(num_labels=3, **settings, **tokens)).eval()
+    built = libraries.build(
+        "transformers/T5ForSequenceClassification", model.state_dict(), (4,), {**settings, **tokens}
+    )
+    samples = torch.tensor([[5, 7, 9, 1], [8, 3, 1, 0]])
+    expected = model(input_ids=samples, attention_mask=(samples != 0).long()).logits
+    torch.testing.assert_close(built.model.eval()(samples.float()), expected)
+
+
 def test_images_are_classified_too() -> None:
     import transformers
 

@@ -41,6 +41,8 @@ REFUSED = {
     "quantization_config": "quantised weights are not supported: save the model dequantised",
     "trust_remote_code": "code that does not come with the installed package is never run",
 }
+SPECIAL_TOKENS = frozenset({"bos_token_id", "decoder_start_token_id", "eos_token_id", "pad_token_id"})
+"""Fields that models read though not every class declares them."""
 ROTARY = ("rope_theta", "rope_scaling", "partial_rotary_factor")
 """What older versions wrote for `rope_parameters`."""
 MAX_INTEGERS = 10**7
@@ -64,7 +66,7 @@ def settings_of(name: str, config_class: Any, given: Mapping[str, Any]) -> tuple
     model_type = given.get("model_type", config_class.model_type)
     if model_type != config_class.model_type:
         raise invalid(name, [("model_type", f"expected {config_class.model_type!r}, got {str(model_type)[:80]!r}")])
-    known = {field.name for field in fields(config_class)} | set(config_class.attribute_map)
+    known = {field.name for field in fields(config_class)} | set(config_class.attribute_map) | SPECIAL_TOKENS
     if "rope_parameters" in known:
         known.update(ROTARY)
     settings, faults, without = {}, [], []
