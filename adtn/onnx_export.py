@@ -5,10 +5,12 @@ The decoding has constants for inputs only, so a runtime that folds constants de
 This module can only be imported where the extra "onnx" is installed: otherwise it raises ExportError.
 """
 
+import itertools
 import os
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import reduce
+from string import ascii_letters, digits
 from typing import Any
 
 import torch
@@ -142,11 +144,11 @@ class _Nodes:
     def __init__(self) -> None:
         self.made: list[onnx.NodeProto] = []
         self.constants: dict[tuple[torch.dtype, tuple[int, ...], bytes], onnx.TensorProto] = {}
-        self._names = 0
+        self._names = _short_names()
 
     def add(self, operator: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
         """A node with one output; the output's name."""
-        return self.add_many(operator, *inputs, names=[name or self._name()], **attributes)[0]
+        return self.add_many(operator, *inputs, names=[name or next(self._names)], **attributes)[0]
 
     def add_many(self, operator: str, *inputs: str, names: list[str], **attributes: Any) -> list[str]:
         """A node with several outputs; their names."""
@@ -158,7 +160,7 @@ class _Nodes:
         array = tensor.detach().cpu().contiguous().numpy()
         key = tensor.dtype, tuple(tensor.shape), array.tobytes()
         if key not in self.constants:
-            self.constants[key] = numpy_helper.from_array(array, self._name())
+            self.constants[key] = numpy_helper.from_array(array, next(self._names))
         return self.constants[key].name
 
     def reshape(self, value: str, *shape: int) -> str:
@@ -173,12 +175,16 @@ class _Nodes:
         """The parts of a flat value."""
         if len(counts) == 1:
             return [value]
-        return self.add_many("Split", value, self.constant(torch.tensor(counts)), names=[self._name() for _ in counts])
+        return self.add_many(
+            "Split", value, self.constant(torch.tensor(counts)), names=[next(self._names) for _ in counts]
+        )
 
-    def _name(self) -> str:
-        """A new name: the slash stands in front of none that torch gives."""
-        self._names += 1
-        return f"/{self._names}"
+
+def _short_names() -> Iterator[str]:
+    """All names that a slash begins, the short ones first; torch gives none of them."""
+    for length in itertools.count(1):
+        for signs in itertools.product(ascii_letters + digits, repeat=length):
+            yield f"/{''.join(signs)}"
 
 
 def _decode(nodes: _Nodes, adtn: ADTN) -> str:
