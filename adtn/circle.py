@@ -41,6 +41,13 @@ class Step:
     columns: int
     window: "Circle | None"
 
+    @property
+    def parameters(self) -> int:
+        """Numbers of its gates."""
+        if self.window is None:
+            return self.rows * self.columns
+        return sum(step.parameters for step in self.window.steps)
+
 
 @dataclass(frozen=True)
 class Circle:

@@ -5,46 +5,27 @@ The decoding has constants for inputs only, so a runtime that folds constants de
 This module can only be imported where the extra "onnx" is installed: otherwise it raises ExportError.
 """
 
-import itertools
 import os
 import warnings
-from collections.abc import Iterator, Sequence
-from functools import reduce
-from string import ascii_letters, digits
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from adtn.balancing import group_numbers
-from adtn.circle import Circle, circle_of
 from adtn.encoding import encoded_places
 from adtn.errors import ExportError
 from adtn.exporting import first_line, traced
 from adtn.module import ADTN
-from adtn.packing import numbers_per_byte, pack
-from adtn.quantising import integers, most
-from adtn.structure import Structure
-from adtn.tracing import is_half
 
 try:
     import onnx
     import onnx_ir
-    from onnx import helper, numpy_helper
     from onnxscript.optimizer import optimize
+
+    from adtn.onnx_decoding import decode
+    from adtn.onnx_nodes import OPSET, Nodes, add_to
 except ImportError as error:
     raise ExportError(f"expected the packages of the extra 'onnx' (pip install 'adtn[onnx]'), got: {error}") from error
-
-OPSET = 20
-"""The first that has Gelu."""
-
-_ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
-    "none": ("Identity", {}),
-    "relu": ("Relu", {}),
-    "leaky_relu": ("LeakyRelu", {"alpha": 0.01}),
-    "tanh": ("Tanh", {}),
-    "gelu": ("Gelu", {"approximate": "none"}),
-}
 
 
 def save_onnx(model: nn.Module, sample: Sequence[int], path: str | os.PathLike[str]) -> None:
@@ -62,7 +43,7 @@ def save_onnx(model: nn.Module, sample: Sequence[int], path: str | os.PathLike[s
     """
     held = {place.gates_key.removesuffix("gates") + "weight": place.adtn for place in encoded_places(model)}
     network = _network(model, sample, set(held))
-    nodes = _Nodes()
+    nodes = Nodes({}, prefix="/")  # torch gives no such names
     weights: dict[ADTN, str] = {}
     for given in list(network.graph.input):
         if given.name not in held:
@@ -70,12 +51,9 @@ def save_onnx(model: nn.Module, sample: Sequence[int], path: str | os.PathLike[s
         network.graph.input.remove(given)
         adtn = held[given.name]
         if adtn not in weights:
-            weights[adtn] = _decode(nodes, adtn)
+            weights[adtn] = decode(nodes, adtn)
         nodes.add("Identity", weights[adtn], name=given.name)
-    decoding = nodes.made + list(network.graph.node)
-    del network.graph.node[:]
-    network.graph.node.extend(decoding)
-    network.graph.initializer.extend(nodes.constants.values())
+    add_to(network, nodes)
     onnx.save(network, path)
 
 
@@ -131,126 +109,3 @@ def _forget_origin(network: onnx.ModelProto) -> None:
     for part in [*network.graph.node, *network.graph.input, *network.graph.output, *network.graph.initializer]:
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
-
-
-class _Nodes:
-    """Nodes in the order in which they run, under short names, and the constants that they read.
-
-    Attributes:
-        made: The nodes.
-        constants: By dtype, shape and content: equal ones are stored once.
-    """
-
-    def __init__(self) -> None:
-        self.made: list[onnx.NodeProto] = []
-        self.constants: dict[tuple[torch.dtype, tuple[int, ...], bytes], onnx.TensorProto] = {}
-        self._names = _short_names()
-
-    def add(self, operator: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
-        """A node with one output; the output's name."""
-        return self.add_many(operator, *inputs, names=[name or next(self._names)], **attributes)[0]
-
-    def add_many(self, operator: str, *inputs: str, names: list[str], **attributes: Any) -> list[str]:
-        """A node with several outputs; their names."""
-        self.made.append(helper.make_node(operator, inputs, names, **attributes))
-        return names
-
-    def constant(self, tensor: Tensor) -> str:
-        """A tensor that nodes read; its name."""
-        array = tensor.detach().cpu().contiguous().numpy()
-        key = tensor.dtype, tuple(tensor.shape), array.tobytes()
-        if key not in self.constants:
-            self.constants[key] = numpy_helper.from_array(array, next(self._names))
-        return self.constants[key].name
-
-    def reshape(self, value: str, *shape: int) -> str:
-        """The value in another shape."""
-        return self.add("Reshape", value, self.constant(torch.tensor(shape)))
-
-    def first(self, value: str, count: int) -> str:
-        """The first entries of a flat value."""
-        return self.add("Slice", value, self.constant(torch.tensor([0])), self.constant(torch.tensor([count])))
-
-    def split(self, value: str, counts: Sequence[int]) -> list[str]:
-        """The parts of a flat value."""
-        if len(counts) == 1:
-            return [value]
-        return self.add_many(
-            "Split", value, self.constant(torch.tensor(counts)), names=[next(self._names) for _ in counts]
-        )
-
-
-def _short_names() -> Iterator[str]:
-    """All names that a slash begins, the short ones first; torch gives none of them."""
-    for length in itertools.count(1):
-        for signs in itertools.product(ascii_letters + digits, repeat=length):
-            yield f"/{''.join(signs)}"
-
-
-def _decode(nodes: _Nodes, adtn: ADTN) -> str:
-    """The nodes of `adtn.tracing.PlainADTN`; the name of the weight."""
-    terms, entries = adtn.structure.terms, adtn.shape.numel()
-    parts = nodes.split(_numbers(nodes, adtn), [term.parameters for term in terms])
-    tensors = [_contract(nodes, part, term) for part, term in zip(parts, terms, strict=True)]
-    flat = reduce(lambda a, b: nodes.add("Add", a, b), tensors)
-    if entries < adtn.structure.size:
-        flat = nodes.first(flat, entries)
-    if is_half(adtn.dtype):
-        half = onnx.TensorProto.FLOAT16 if adtn.dtype == torch.float16 else onnx.TensorProto.BFLOAT16
-        flat = nodes.add("Cast", nodes.add("Cast", flat, to=half), to=onnx.TensorProto.FLOAT)
-    return nodes.reshape(flat, *adtn.shape)
-
-
-def _numbers(nodes: _Nodes, adtn: ADTN) -> str:
-    """The numbers of all gates, flat."""
-    if adtn.bits is None or adtn.scales is None:
-        return nodes.constant(adtn.gates.float())
-    packed = pack(integers(adtn.gates, adtn.scales, adtn.structure, adtn.bits), adtn.bits)
-    numbers = _unpack(nodes, packed, adtn.structure.parameters, adtn.bits)
-    scales = adtn.scales.float().unbind()
-    groups = nodes.split(numbers, group_numbers(adtn.structure))
-    scaled = [nodes.add("Mul", group, nodes.constant(scale)) for group, scale in zip(groups, scales, strict=True)]
-    return scaled[0] if len(scaled) == 1 else nodes.add("Concat", *scaled, axis=0)
-
-
-def _unpack(nodes: _Nodes, packed: Tensor, count: int, bits: int) -> str:
-    """The nodes of `adtn.packing.unpack`."""
-    values, per_byte = nodes.constant(torch.tensor(2.0 * most(bits) + 1)), numbers_per_byte(bits)
-    rest, digits = nodes.add("Cast", nodes.constant(packed), to=onnx.TensorProto.FLOAT), []
-    for _ in range(per_byte - 1):
-        quotient = nodes.add("Floor", nodes.add("Div", rest, values))
-        digits.append(nodes.add("Sub", rest, nodes.add("Mul", quotient, values)))
-        rest = quotient
-    digits.append(rest)
-    columns = [nodes.reshape(digit, -1, 1) for digit in digits]  # (bytes, 1)
-    flat = nodes.reshape(nodes.add("Concat", *columns, axis=1), -1)
-    return nodes.add("Sub", nodes.first(flat, count), nodes.constant(torch.tensor(float(most(bits)))))
-
-
-def _contract(nodes: _Nodes, gates: str, structure: Structure) -> str:
-    """The nodes of `adtn.tracing.contract_plainly` for one network; the name of its tensor, flat."""
-    parts = iter(nodes.split(gates, [gate.parameters for gate in structure.gates]))
-    state = _run(nodes, circle_of(structure), parts, structure.activation)
-    if structure.order != tuple(range(structure.sites)):
-        state = nodes.add("Transpose", nodes.reshape(state, *structure.dims), perm=structure.order)
-    return nodes.reshape(state, -1)
-
-
-def _run(nodes: _Nodes, circle: Circle, parts: Iterator[str], activation: str) -> str:
-    """The nodes of the steps of a circle; the name of what they make of the next gates."""
-    operator, attributes = _ACTIVATIONS[activation]
-    # Made by a node, because the entries of an identity take more bytes than gates.
-    state = nodes.add("EyeLike", nodes.add("ConstantOfShape", nodes.constant(torch.tensor([circle.start] * 2))))
-    for step in circle.steps:
-        part = next(parts) if step.window is None else _run(nodes, step.window, parts, activation)
-        matrix = nodes.reshape(part, step.rows, step.columns)
-        if step.activate:
-            state = nodes.add(operator, state, **attributes)
-        own = nodes.reshape(_turned(nodes, state, step.turn), step.columns, -1)  # (own sites, other sites)
-        state = nodes.add("Gemm", own, matrix, transA=1, transB=1)  # (other sites, own sites)
-    return _turned(nodes, state, circle.turn)
-
-
-def _turned(nodes: _Nodes, state: str, turn: int) -> str:
-    """With so many entries of the slowest sites taken to the back."""
-    return state if turn == 1 else nodes.add("Transpose", nodes.reshape(state, turn, -1))

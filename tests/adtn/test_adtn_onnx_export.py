@@ -25,7 +25,8 @@ from adtn import (
     save_onnx,
     tt_matrix,
 )
-from adtn.onnx_export import OPSET, _decode, _Nodes
+from adtn.onnx_decoding import decode
+from adtn.onnx_nodes import OPSET, Nodes, add_to
 from adtn.structure import ACTIVATIONS, Activation, AnyStructure, Structure
 
 KIB = 1024
@@ -107,13 +108,30 @@ def test_weights_that_stay_dense_are_stored_once_and_nothing_else_is_dense(tmp_p
     assert dense < (tmp_path / "m.onnx").stat().st_size < dense + 16 * KIB
 
 
+@pytest.mark.parametrize("bits", [None, 4])
+def test_a_weight_more_of_a_known_structure_adds_little_but_its_numbers(tmp_path: Path, bits: int | None) -> None:
+    def size(layers: int) -> int:
+        model = nn.Sequential(*(nn.Linear(128, 128, bias=False) for _ in range(layers))).eval()
+        for layer in range(layers):
+            encode(model, f"{layer}.weight", ADTN((128, 128), brick_wall(14, 8)))
+        for adtn in encoded(model).values():
+            if bits is not None:
+                adtn.quantise(bits)
+        save_onnx(model, (128,), tmp_path / "m.onnx")
+        return (tmp_path / "m.onnx").stat().st_size
+
+    numbers = brick_wall(14, 8).parameters  # 1,580, in 104 gates
+    stored = 4 * numbers if bits is None else numbers // 2 + 4 * 104  # of bits also a scale a gate
+    assert size(8) - size(4) <= 4 * (stored + 512)
+
+
 def weight_in_onnxruntime(adtn: ADTN) -> Tensor:
     """The weight, by the nodes that decode it alone."""
-    nodes = _Nodes()
-    name = _decode(nodes, adtn)
-    output = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-    graph = onnx.helper.make_graph(nodes.made, "weight", [], [output], list(nodes.constants.values()))
+    nodes = Nodes({}, prefix="/")
+    output = onnx.helper.make_tensor_value_info(decode(nodes, adtn), onnx.TensorProto.FLOAT, None)
+    graph = onnx.helper.make_graph([], "weight", [], [output])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=10)
+    add_to(model, nodes)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
