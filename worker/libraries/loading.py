@@ -1,38 +1,54 @@
 """A library's model with the weights of a checkpoint, so that it has exactly the checkpoint's keys."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from jobs.problems import ProblemError
 from worker.architectures.architecture import drop_counters, load_float32
-from worker.libraries.blank import Make, require_fitting, unstored_buffers
+from worker.libraries.blank import blank, require_fitting, sizes_of, unstored_buffers
 from worker.libraries.importing import first_line
 
 
-def loaded(name: str, make: Make, expected: nn.Module, state: Mapping[str, Tensor]) -> tuple[nn.Module, list[str]]:
-    """Compare a checkpoint with a blank model, then build the model and load it.
+def loaded(
+    name: str,
+    make: Callable[..., nn.Module],
+    state: Mapping[str, Tensor],
+    told: Mapping[str, tuple[int, int]],
+    refusal: Callable[[Exception], ProblemError],
+    where: AbstractContextManager[object] | None = None,
+) -> tuple[nn.Module, dict[str, int], list[str]]:
+    """Build a model in the sizes of a checkpoint and load it, once a blank one has all its shapes.
 
     Args:
         name: For messages.
-        make: Builds the model.
-        expected: The same, blank.
+        make: Builds the model from settings by name.
         state: Of the checkpoint.
+        told: Settings that shapes tell, with two values of each to try.
+        refusal: The problem of a model that cannot be built, made of the error.
+        where: See `worker.libraries.blank.blank`.
 
     Returns:
-        The model in training mode, and notes on what was converted.
+        The model in training mode, the settings that were told, and notes on what was converted.
 
     Raises:
         ProblemError: See `worker.libraries.blank`.
     """
-    require_fitting(name, expected, state)
-    model = make().float().train()
+
+    def blank_one(**sizes: int) -> nn.Module:
+        return blank(name, partial(make, **sizes), state, refusal, where)
+
+    sizes = sizes_of(blank_one, state, told)
+    require_fitting(name, blank_one(**sizes), state)
+    model = make(**sizes).float().train()
     _store_buffers(model, state)
     notes = load_float32(model, _completed(model, state))
     drop_counters(model, state)
-    return model, notes
+    return model, sizes, notes
 
 
 @torch.no_grad()

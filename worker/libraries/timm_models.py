@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from worker.architectures.architecture import Architecture
-from worker.libraries.blank import blank, sizes_of
 from worker.libraries.importing import imported, unknown
 from worker.libraries.loading import classes_of, loaded
 from worker.libraries.samples import as_images, size_refused
@@ -41,11 +40,7 @@ def build(model: str, state: Mapping[str, Tensor], input_shape: tuple[int, ...] 
         made: nn.Module = timm.create_model(model, pretrained=False, **options, **sizes)
         return made
 
-    def blank_one(**sizes: int) -> nn.Module:
-        return blank(name, partial(make, **sizes), state, partial(size_refused, name, shape))
-
-    sizes = sizes_of(blank_one, state, TOLD)
-    network, notes = loaded(name, partial(make, **sizes), blank_one(**sizes), state)
+    network, sizes, notes = loaded(name, make, state, TOLD, partial(size_refused, name, shape))
     if input_shape is None:
         shape = (sizes.get("in_chans", shape[0]), *shape[1:])
     details = {

@@ -10,7 +10,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from worker.architectures.architecture import Architecture
-from worker.libraries.blank import blank, sizes_of
 from worker.libraries.importing import imported, unknown
 from worker.libraries.loading import classes_of, loaded
 from worker.libraries.samples import as_images, size_refused
@@ -50,11 +49,7 @@ def build(model: str, state: Mapping[str, Tensor], input_shape: tuple[int, ...] 
             made: nn.Module = models.get_model(model, weights=None, **options, **sizes)
         return made
 
-    def blank_one(**sizes: int) -> nn.Module:
-        return blank(name, partial(make, **sizes), state, partial(size_refused, name, shape))
-
-    sizes = sizes_of(blank_one, state, TOLD)
-    network, notes = loaded(name, partial(make, **sizes), blank_one(**sizes), state)
+    network, sizes, notes = loaded(name, make, state, TOLD, partial(size_refused, name, shape))
     if options.get("aux_logits"):
         answer_with_scores(network)
     details = {

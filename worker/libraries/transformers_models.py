@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from jobs.problems import ProblemError
 from worker.architectures.architecture import Architecture
-from worker.libraries.blank import blank, sizes_of
 from worker.libraries.config import made, settings_of, unbuildable
 from worker.libraries.importing import first_line, imported, unknown
 from worker.libraries.loading import classes_of, loaded
@@ -47,6 +46,8 @@ def build(
     """
     name = f"transformers/{model}"
     transformers = imported("transformers")
+    from transformers.initialization import no_init_weights
+
     texts, images = _classes()
     if model not in texts | images:
         raise unknown(name, texts | images)
@@ -57,11 +58,13 @@ def build(
         whole = made(name, network_class.config_class, {**settings, **sizes})
         whole._attn_implementation = ATTENTION
         whole.use_cache = False
-        network: nn.Module = network_class(whole)
+        with no_init_weights():  # they are loaded
+            network: nn.Module = network_class(whole)
         return network
 
-    sizes = sizes_of(partial(_blank, name, make, state), state, TOLD)
-    network, converted = loaded(name, partial(_unstarted, make, sizes), _blank(name, make, state, **sizes), state)
+    # The config is a stranger's: of a blank model nothing has numbers yet.
+    meta = torch.device("meta")
+    network, sizes, converted = loaded(name, make, state, TOLD, partial(unbuildable, name), meta)
     take = _as_text if model in texts else _as_image
     shape, numbers, fill = take(name, network, input_shape)
     details = {
@@ -93,19 +96,6 @@ def _class(name: str, transformers: Any, model: str) -> Any:
         return getattr(transformers, model)
     except Exception as error:  # a module may need other packages
         raise ProblemError("architecture_unavailable", f"{name} cannot be imported: {first_line(error)}") from error
-
-
-def _blank(name: str, make: Callable[..., nn.Module], state: Mapping[str, Tensor], **sizes: int) -> nn.Module:
-    """A blank model; its config is a stranger's, so that nothing of it has numbers yet."""
-    return blank(name, partial(_unstarted, make, sizes), state, partial(unbuildable, name), torch.device("meta"))
-
-
-def _unstarted(make: Callable[..., nn.Module], sizes: Mapping[str, int]) -> nn.Module:
-    """A model whose weights are not drawn, as they are loaded."""
-    from transformers.initialization import no_init_weights
-
-    with no_init_weights():
-        return make(**sizes)
 
 
 def _as_text(
