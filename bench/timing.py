@@ -69,9 +69,14 @@ def check(form: str, outputs: Tensor, expected: Tensor) -> None:
     Raises:
         SystemExit: The outputs differ.
     """
-    difference = float((outputs - expected).abs().max() / expected.abs().max())
-    if not difference <= TOLERANCE:
-        raise SystemExit(f"{form}: expected outputs within {TOLERANCE} of the model's, they differ by {difference}")
+    differ = difference(outputs, expected)
+    if not differ <= TOLERANCE:
+        raise SystemExit(f"{form}: expected outputs within {TOLERANCE} of the model's, they differ by {differ}")
+
+
+def difference(outputs: Tensor, expected: Tensor) -> float:
+    """The largest, relative to the largest output."""
+    return float((outputs - expected).abs().max() / expected.abs().max())
 
 
 def onnx_session(path: Path) -> onnxruntime.InferenceSession:

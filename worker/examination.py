@@ -25,7 +25,7 @@ class Question:
     Attributes:
         artifacts: The path of each artifact, by kind ("adtn", "dense", ...): see `worker.opening`.
         architecture: The name to build them with, or None.
-        dataset: A name or the path of a checked data set, or None.
+        dataset: The path of a checked data set, or None.
         normalize: Mean and standard deviation of the inputs, or None.
         device: "cpu" or "cuda".
         resize: Height and width that images are stretched to, or None.

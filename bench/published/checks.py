@@ -14,6 +14,7 @@ from bench.published.job import Finished
 from bench.published.model import Published
 from bench.published.samples import Split
 from bench.service import check_claims, stored_numbers
+from bench.timing import difference
 
 EXACT = ("adtn", "dense", "dense_pt")
 """Forms that must have the reported accuracy; the others add up in another order."""
@@ -95,11 +96,6 @@ def outputs(forward: Forward, inputs: Tensor) -> Tensor:
 def accuracy(answers: Tensor, labels: Tensor) -> float:
     """Top-1, from 0 to 1."""
     return float((answers.argmax(1) == labels).double().mean())
-
-
-def difference(answers: Tensor, expected: Tensor) -> float:
-    """The largest, relative to the largest output."""
-    return float((answers - expected).abs().max() / expected.abs().max())
 
 
 def bytes_of_numbers(path: Path) -> int:
