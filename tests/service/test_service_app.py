@@ -117,7 +117,7 @@ def test_a_server_that_is_told_to_end_does_not_wait_for_who_waits_on_it(
         thread.start()
         begun.wait(timeout=20)
         server.process.send_signal(signal.SIGTERM)
-        server.process.wait(timeout=9)
+        server.process.wait(timeout=25)
         thread.join()
     assert "Traceback" not in server.log
     assert "graceful shutdown exceeded" not in server.log

@@ -1,4 +1,7 @@
-"""With Redis down nothing is refused and nothing is lost."""
+"""With Redis down nothing is refused and nothing is lost.
+
+A message may come twice, from the request and from the reconciler that looks just then: workers find nothing to do.
+"""
 
 import time
 from collections.abc import Callable
@@ -45,7 +48,7 @@ def test_what_is_posted_while_redis_is_down_is_published_when_it_is_back(
         assert api.get(job.headers["location"]).json()["status"] == "queued"
 
         redis_process.start()
-        wait_for(lambda: messages(redis_process, "jobs") == 1)
+        wait_for(lambda: messages(redis_process, "jobs") >= 1)
         assert api.get("/readyz").status_code == 200
     worker.db.close()
 
@@ -57,14 +60,14 @@ def test_a_server_starts_while_redis_is_down(redis_process: Any, make_server: Ca
         problem(api.get("/readyz"), 503, "not_ready")
         api.post("/v1/files", params={"purpose": "checkpoint"}, content=SAFETENSORS)
     redis_process.start()
-    wait_for(lambda: messages(redis_process, "files") == 1)
+    wait_for(lambda: messages(redis_process, "files") >= 1)
 
 
 def test_messages_that_redis_forgot_are_published_again(redis_process: Any, make_server: Callable[..., Server]) -> None:
     server = make_server(redis_process.url, ADTN_REPUBLISH_S="0.5")
     with httpx.Client(base_url=server.url) as api:
         api.post("/v1/files", params={"purpose": "checkpoint"}, content=SAFETENSORS)
-    wait_for(lambda: messages(redis_process, "files") == 1)
+    wait_for(lambda: messages(redis_process, "files") >= 1)
     with redis_process.client() as client:
         client.flushall()
-    wait_for(lambda: messages(redis_process, "files") == 1)
+    wait_for(lambda: messages(redis_process, "files") >= 1)
