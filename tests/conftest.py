@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 import redis
 
-if (
-    "PYTEST_XDIST_WORKER" in os.environ
-):  # as many processes as cores: the threads of one would wait for those of the other
+# With a process for each core, the threads of one would wait for those of another.
+if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-import torch
-from safetensors.torch import save_file
-from support.digits import DigitsLeNet
+from support.digits import write_lenet
 from support.stack import Stack, start_stack
 
 
@@ -32,7 +30,4 @@ def api(stack: Stack) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("checkpoints") / "lenet.safetensors"
-    save_file(DigitsLeNet().state_dict(), path)
-    return path
+    return write_lenet(tmp_path_factory.mktemp("checkpoints"))

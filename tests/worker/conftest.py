@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
-from support.digits import DigitsLeNet
+from support.digits import write_lenet
 from support.worker_jobs import add_file
 
 from jobs import records
@@ -18,13 +17,18 @@ from jobs.settings import Settings
 from worker.resources import Resources, open_resources
 
 
+@pytest.fixture
+def seeded() -> Iterator[None]:
+    """The same random numbers in every order of the tests."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def checkpoint_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of the digits' LeNet-5."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("checkpoint") / "lenet.safetensors"
-    save_file(DigitsLeNet().state_dict(), path)
-    return path
+    return write_lenet(tmp_path_factory.mktemp("checkpoint"))
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Jobs on checkpoints that carry their graph: no architecture is named, and everything else is as ever."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # torch's own, while it expor
 QUICK = {"fit": {"steps": 5}, "fine_tune": {"epochs": 1}}
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> Iterator[None]:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def test_tokens_are_classified_in_batches_of_a_fixed_size(resources: Resources, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import copy
 import io
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -17,14 +16,10 @@ from worker.graphs.network import network
 from worker.graphs.schema import Graph
 from worker.sandbox.exported.program import ExportedProgram
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # torch's own, while it exports
-
-
-@pytest.fixture(autouse=True)
-def _seeded() -> Iterator[None]:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = [
+    pytest.mark.usefixtures("seeded"),
+    pytest.mark.filterwarnings("ignore"),  # torch's own, while it exports
+]
 
 
 def built(program: ExportedProgram) -> GraphModel:

@@ -1,7 +1,7 @@
 """Graphs that end with a sigmoid or a softmax are fine-tuned on what enters it."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +19,7 @@ from worker.resources import Resources
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch's own, while it exports
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> Iterator[None]:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 class Shares(nn.Module):

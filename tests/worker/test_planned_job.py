@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
-from support.digits import DigitsLeNet
 from support.worker_jobs import add_file
 
 from adtn.errors import TrainingDiverged
@@ -43,14 +42,8 @@ def resources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resources]:
 
 
 @pytest.fixture(scope="module")
-def checkpoint_id(
-    resources: Resources,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> str:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("checkpoint") / "lenet.safetensors"
-    save_file(DigitsLeNet().state_dict(), path)
-    return add_file(resources, path, "checkpoint")
+def checkpoint_id(resources: Resources, checkpoint_file: Path) -> str:
+    return add_file(resources, checkpoint_file, "checkpoint")
 
 
 @pytest.fixture(scope="module", autouse=True)

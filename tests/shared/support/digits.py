@@ -1,6 +1,9 @@
 """A user's own models for the 8 x 8 digits, and how a user trains and evaluates them."""
 
+from pathlib import Path
+
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -45,6 +48,14 @@ def trained_lenet(data: Dataset) -> DigitsLeNet:
     model = DigitsLeNet()
     train(model, data)
     return model
+
+
+def write_lenet(folder: Path) -> Path:
+    """Write the checkpoint of an untrained model, always the same one."""
+    torch.manual_seed(0)
+    path = folder / "lenet.safetensors"
+    save_file(DigitsLeNet().state_dict(), path)
+    return path
 
 
 @torch.no_grad()
