@@ -31,12 +31,14 @@ def main() -> None:
     from jobs.database import migrate
     from worker.app import app, settings
     from worker.heartbeat import Heartbeat
+    from worker.pool import PromptReplacement
     from worker.resources import open_resources
 
     migrate(settings.database_url)
     resources = open_resources(app, settings)
     resources.stop_file.parent.mkdir(parents=True, exist_ok=True)
     heartbeat = Heartbeat(resources.db, worker_id, queue)
+    app.steps["worker"].add(PromptReplacement)
     signals.worker_ready.connect(lambda **_: heartbeat.start(), weak=False)
     signals.worker_shutting_down.connect(lambda **_: resources.stop_file.touch(), weak=False)
     try:

@@ -1,21 +1,12 @@
-"""One attempt at a job: take the lease, run the pipeline, write down how it ended."""
+"""What a message about a job makes a worker do: take the job's lease, and keep it while an attempt runs."""
 
 import logging
 import tempfile
 from pathlib import Path
 
-import torch
-from celery.exceptions import SoftTimeLimitExceeded
-
-from adtn import recycling
-from adtn.errors import AdtnError, ExportError, PlanError, TrainingDiverged
-from jobs import leases, records
-from jobs.leases import ArtifactRow, Lease, LeaseLost, Progress
-from jobs.problems import ProblemError
-from jobs.publishing import try_publish_job
-from worker.lease_keeper import Cancelled, LeaseKeeper, Lost, ShuttingDown
-from worker.pipeline.progress import Kind, ProgressReporter, shares_of
-from worker.pipeline.run import Outcome, run_pipeline
+from jobs import leases
+from jobs.leases import LeaseLost
+from worker.lease_keeper import LeaseKeeper, Lost
 from worker.resources import Resources
 
 log = logging.getLogger(__name__)
@@ -41,75 +32,10 @@ def run_job(job_id: str, resources: Resources) -> None:
         stop_file=resources.stop_file,
     )
     with keeper, tempfile.TemporaryDirectory(prefix=f"{job_id}-") as folder:
+        # Seconds of imports, torch among them: not for a message that came twice, and under the lease.
+        from worker.attempt import attempt
+
         try:
             attempt(lease, keeper, Path(folder), resources)
         except (Lost, LeaseLost):
             log.warning("job %s: attempt %s lost its lease", job_id, lease.attempt)
-        finally:
-            recycling.release()  # an idle worker does not sit on the memory of its last job
-
-
-def attempt(lease: Lease, keeper: LeaseKeeper, folder: Path, resources: Resources) -> None:
-    """Run the pipeline and record its end.
-
-    Raises:
-        Lost: Another attempt holds the job.
-        LeaseLost: The same, found while writing.
-    """
-    try:
-        job = records.load_for_worker(resources.db, lease.job_id)
-        progress = ProgressReporter(
-            lambda progress, kind: publish(resources, lease, progress, kind),
-            keeper.check,
-            shares=shares_of(job.settings.compression),
-        )
-        outcome = run_pipeline(job, resources.store, folder, progress)
-        keeper.check()
-        finish(resources, lease, outcome)
-    except Cancelled:
-        leases.cancelled(resources.db, lease)
-    except ShuttingDown:
-        leases.release(resources.db, lease, "the worker shut down; waiting for another")
-        try_publish_job(resources.db, resources.app, lease.job_id)
-    except (Lost, LeaseLost):
-        raise
-    except Exception as error:
-        problem = problem_of(error)
-        log.log(logging.ERROR if problem.code == "internal_error" else logging.INFO, "%s", problem, exc_info=error)
-        leases.fail(resources.db, lease, problem)
-
-
-def publish(resources: Resources, lease: Lease, progress: Progress, kind: Kind) -> None:
-    """Write progress to the row; a new stage is an event too."""
-    leases.progress(resources.db, lease, progress)
-    if kind == "stage":
-        leases.note(resources.db, lease, "job.stage", {"stage": progress.stage, "message": progress.message})
-
-
-def finish(resources: Resources, lease: Lease, outcome: Outcome) -> None:
-    """Store the artifacts under this attempt's own keys, then let the row name them."""
-    rows = []
-    for artifact in outcome.artifacts:
-        key = f"jobs/{lease.job_id}/{lease.attempt}/{artifact.name}"
-        resources.store.put_file(key, artifact.path)
-        rows.append(ArtifactRow(artifact.name, artifact.kind, artifact.bytes, artifact.sha256, key))
-    leases.succeed(resources.db, lease, outcome.report, rows)
-
-
-def problem_of(error: Exception) -> ProblemError:
-    """What the user is told about an error."""
-    if isinstance(error, ProblemError):
-        return error
-    if isinstance(error, PlanError):
-        return ProblemError(error.code, str(error))
-    if isinstance(error, TrainingDiverged):
-        return ProblemError("training_diverged", f"{error}; try a smaller learning rate")
-    if isinstance(error, ExportError):
-        return ProblemError("export_impossible", str(error))
-    if isinstance(error, AdtnError):
-        return ProblemError("checkpoint_invalid", str(error))
-    if isinstance(error, SoftTimeLimitExceeded):
-        return ProblemError("time_limit", "the job took longer than the worker allows; try fewer epochs or steps")
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return ProblemError("out_of_memory", f"{error}; try a smaller batch size or fewer layers")
-    return ProblemError("internal_error", "the worker met an unexpected error; its log has the details")

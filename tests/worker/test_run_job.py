@@ -8,7 +8,7 @@ from jobs import records
 from jobs.database import Database
 from jobs.problems import ProblemError
 from jobs.tables import ArtifactRecord
-from worker import run_job as module
+from worker import attempt as module
 from worker.pipeline.progress import ProgressReporter
 from worker.resources import Resources
 from worker.run_job import run_job
