@@ -60,13 +60,13 @@ def rounded(model: nn.Module, bits: int) -> nn.Module:
 
 
 def test_rounding_in_training_beats_rounding_after_it(fitted: nn.Module, teacher: nn.Module, digits: Dataset) -> None:
+    """In 3 bits what is rounded afterwards hardly does better than a guess, 0.1."""
     gains = []
     for seed in range(3):
-        after = rounded(tuned(fitted, teacher, digits, seed=seed), 4)
-        within = tuned(fitted, teacher, digits, seed=seed, gate_bits=4)
+        after = rounded(tuned(fitted, teacher, digits, seed=seed, epochs=4), 3)
+        within = tuned(fitted, teacher, digits, seed=seed, epochs=4, gate_bits=3)
         gains.append(accuracy(within, digits.test_x, digits.test_y) - accuracy(after, digits.test_x, digits.test_y))
-    assert min(gains) > 0
-    assert sum(gains) / len(gains) > 0.1  # 36 of the 360 test digits; seeds differ by more than that
+    assert min(gains) > 0.2
 
 
 def test_eight_bits_cost_almost_nothing(fitted: nn.Module, teacher: nn.Module, digits: Dataset) -> None:

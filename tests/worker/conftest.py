@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.digits import write_lenet
-from support.worker_jobs import add_file
+from support.worker_jobs import add_file, without_verification
 
 from jobs import records
 from jobs.database import Database, migrate
@@ -61,6 +61,13 @@ def db(resources: Resources) -> Database:
 def checkpoint_id(resources: Resources, inspected: tuple[Path, str]) -> str:
     """The checkpoint that every database holds."""
     return inspected[1]
+
+
+@pytest.fixture
+def unverified() -> Iterator[None]:
+    """For jobs about something else: see `support.worker_jobs.without_verification`."""
+    with without_verification():
+        yield
 
 
 @pytest.fixture

@@ -75,6 +75,7 @@ def test_a_job_without_a_size_says_what_is_missing(resources: Resources, checkpo
     assert "16 x 16 pixels" in row.error["detail"]
 
 
+@pytest.mark.usefixtures("unverified")
 def test_a_job_with_augmentation_is_the_same_again(resources: Resources, checkpoint_id: str, dataset_id: str):
     wanted = {"image": {"resize": [8, 8]}, "augment": {"crop": 1, "flip": True}}
     first, again, plain = (

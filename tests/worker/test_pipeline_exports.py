@@ -72,6 +72,7 @@ def assert_has_the_numbers(card: str, report: dict[str, Any]) -> None:
         assert warning["detail"][1:] in card
 
 
+@pytest.mark.usefixtures("unverified")
 def test_the_recipe_is_a_request_for_the_same_job(
     resources: Resources, checkpoint_id: str, checkpoint_file: Path, tmp_path: Path
 ) -> None:

@@ -32,6 +32,7 @@ def run(resources: Resources, checkpoint_id: str, folder: Path, **settings: Any)
     return Report.model_validate(job.report), load_file(artifact(resources, job.id, "dense", folder))
 
 
+@pytest.mark.usefixtures("unverified")
 def test_what_stayed_dense_may_stay_as_it_was(resources: Resources, checkpoint_id: str, tmp_path: Path) -> None:
     report, state = run(resources, checkpoint_id, tmp_path, fine_tune={"epochs": 2, "dense": "freeze"})
     torch.manual_seed(0)
@@ -47,6 +48,7 @@ def test_what_stayed_dense_may_stay_as_it_was(resources: Resources, checkpoint_i
     assert report.fine_tuning.not_cached is None
 
 
+@pytest.mark.usefixtures("unverified")
 def test_an_estimate_knows_what_will_be_computed_once(resources: Resources, checkpoint_id: str, tmp_path: Path) -> None:
     settings = {
         "compression": {"layers": ["fc2"], "structure": {"depth": 1}},
@@ -62,6 +64,7 @@ def test_an_estimate_knows_what_will_be_computed_once(resources: Resources, chec
     assert found.trained_parameters == report.parameters.encoded.compressed
 
 
+@pytest.mark.usefixtures("unverified")
 def test_a_model_that_is_trained_as_a_whole_keeps_nothing(
     resources: Resources, checkpoint_id: str, tmp_path: Path
 ) -> None:
@@ -70,6 +73,7 @@ def test_a_model_that_is_trained_as_a_whole_keeps_nothing(
     assert (report.fine_tuning.cached_bytes, report.fine_tuning.not_cached) == (0, "no parameter is frozen")
 
 
+@pytest.mark.usefixtures("unverified")
 def test_without_epochs_there_is_no_speed(resources: Resources, checkpoint_id: str, tmp_path: Path) -> None:
     assert run(resources, checkpoint_id, tmp_path, fine_tune={"epochs": 0})[0].fine_tuning is None
 

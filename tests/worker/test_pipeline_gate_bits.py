@@ -61,6 +61,7 @@ def test_job_trains_exports_and_verifies_gates_of_four_bits(
     assert accuracy(model, data.test_x, data.test_y) == report["accuracy"]["final"]
 
 
+@pytest.mark.usefixtures("unverified")
 @pytest.mark.parametrize("data", [{}, {"architecture": "lenet5", "dataset": "digits", "fine_tune": {"epochs": 0}}])
 def test_without_training_the_fit_is_rounded_and_the_error_is_that_of_the_rounded_weight(
     resources: Resources, checkpoint_id: str, tmp_path: Path, data: dict[str, Any]
@@ -99,6 +100,7 @@ def test_checkpoints_of_other_dtypes_are_stored_as_they_are_decoded(
     assert report["verified"]["fresh_process"]
 
 
+@pytest.mark.usefixtures("unverified")
 def test_without_bits_gates_are_floats(resources: Resources, checkpoint_id: str) -> None:
     report, _ = run(resources, checkpoint_id, compression={"layers": LAYERS})
     for row in report["parameters"]["layers"]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.worker_jobs import add_file
+from support.worker_jobs import add_file, without_verification
 
 from adtn.errors import TrainingDiverged
 from adtn.plan import Plan
@@ -23,7 +23,6 @@ from jobs.settings import Settings
 from worker import datasets
 from worker.lease_keeper import Cancelled
 from worker.pipeline import fit as fit_module
-from worker.pipeline import run as run_module
 from worker.pipeline.progress import ProgressReporter, shares_of
 from worker.pipeline.run import Outcome, run_pipeline
 from worker.pipeline.trials import Trials
@@ -48,9 +47,8 @@ def checkpoint_id(resources: Resources, checkpoint_file: Path) -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def unverified() -> Iterator[None]:
-    """The fresh process of the last stage takes seconds, and plays no part in planning."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "verify", lambda *arguments: {"fresh_process": True})
+    """For all tests of this file: verification plays no part in planning."""
+    with without_verification():
         yield
 
 

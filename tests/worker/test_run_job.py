@@ -34,6 +34,7 @@ def test_job_ends_with_a_report_and_artifacts_that_the_store_has(
         assert (tmp_path / artifact.name).stat().st_size == artifact.bytes
 
 
+@pytest.mark.usefixtures("unverified")
 def test_finished_job_is_not_run_again(resources: Resources, db: Database, job_id: str) -> None:
     run_job(job_id, resources)
     before = records.get(db, "local", job_id)
@@ -46,6 +47,7 @@ def test_job_that_is_gone_is_no_error(resources: Resources) -> None:
     run_job("job_00000000000000000000000000000000", resources)
 
 
+@pytest.mark.usefixtures("unverified")
 def test_attempt_that_lost_its_lease_leaves_the_job_to_the_next(
     resources: Resources, db: Database, job_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

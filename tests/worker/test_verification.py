@@ -10,7 +10,7 @@ from support.digits import DigitsLeNet, accuracy
 
 import adtn
 from jobs.problems import ProblemError
-from worker.datasets import load
+from worker.datasets import load, write_named
 from worker.examination import Question, require_same
 from worker.pipeline.verify import verify
 from worker.verification import absent
@@ -26,7 +26,12 @@ def question(tmp_path: Path) -> Question:
     adtn.save(model, paths["adtn"])
     save_file(adtn.decode(paths["adtn"]), paths["dense"])
     return Question(
-        {kind: str(path) for kind, path in paths.items()}, "lenet5", "digits", None, "cpu", input_shape=[1, 8, 8]
+        {kind: str(path) for kind, path in paths.items()},
+        "lenet5",
+        str(write_named("digits", tmp_path)),
+        None,
+        "cpu",
+        input_shape=[1, 8, 8],
     )
 
 

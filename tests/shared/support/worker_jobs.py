@@ -1,9 +1,12 @@
 """Files and jobs of a worker without service or queue: what a request would have stored, and the run of a job."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from jobs import files, records
 from jobs.ids import new_id
@@ -38,6 +41,14 @@ def run_once(resources: Resources, settings: Mapping[str, Any]) -> Any:
         job_id = row.id
     run_job(job_id, resources)
     return records.get(resources.db, "local", job_id)
+
+
+@contextmanager
+def without_verification() -> Iterator[None]:
+    """Jobs end without the fresh process of their last stage, which takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("worker.pipeline.run.verify", lambda *arguments: {"fresh_process": False})
+        yield
 
 
 def artifact(resources: Resources, job_id: str, kind: str, folder: Path) -> Path:
