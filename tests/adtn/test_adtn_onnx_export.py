@@ -111,17 +111,17 @@ def test_weights_that_stay_dense_are_stored_once_and_nothing_else_is_dense(tmp_p
 @pytest.mark.parametrize("bits", [None, 4])
 def test_a_weight_more_of_a_known_structure_adds_little_but_its_numbers(tmp_path: Path, bits: int | None) -> None:
     def size(layers: int) -> int:
-        model = nn.Sequential(*(nn.Linear(128, 128, bias=False) for _ in range(layers))).eval()
+        model = nn.Sequential(*(nn.Linear(32, 32, bias=False) for _ in range(layers))).eval()
         for layer in range(layers):
-            encode(model, f"{layer}.weight", ADTN((128, 128), brick_wall(14, 8)))
+            encode(model, f"{layer}.weight", ADTN((32, 32), brick_wall(10, 6)))
         for adtn in encoded(model).values():
             if bits is not None:
                 adtn.quantise(bits)
-        save_onnx(model, (128,), tmp_path / "m.onnx")
+        save_onnx(model, (32,), tmp_path / "m.onnx")
         return (tmp_path / "m.onnx").stat().st_size
 
-    numbers = brick_wall(14, 8).parameters  # 1,580, in 104 gates
-    stored = 4 * numbers if bits is None else numbers // 2 + 4 * 104  # of bits also a scale a gate
+    numbers = brick_wall(10, 6).parameters  # 804, in 54 gates
+    stored = 4 * numbers if bits is None else numbers // 2 + 4 * 54  # of bits also a scale a gate
     assert size(8) - size(4) <= 4 * (stored + 512)
 
 

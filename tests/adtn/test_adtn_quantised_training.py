@@ -70,7 +70,7 @@ def test_rounding_in_training_beats_rounding_after_it(fitted: nn.Module, teacher
 
 
 def test_eight_bits_cost_almost_nothing(fitted: nn.Module, teacher: nn.Module, digits: Dataset) -> None:
-    floats, eight = (tuned(fitted, teacher, digits, gate_bits=bits) for bits in (None, 8))
+    floats, eight = (tuned(fitted, teacher, digits, epochs=6, gate_bits=bits) for bits in (None, 8))
     exact, found = (accuracy(model, digits.test_x, digits.test_y) for model in (floats, eight))
     assert found > exact - 0.03
 

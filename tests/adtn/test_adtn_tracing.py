@@ -36,7 +36,7 @@ LARGE = {
     "staircase": staircase(15, 2, 3),
     "up and down, with gaps": Structure(
         (2,) * 15,
-        (tuple((i, i + 2) for i in reversed(range(14))), ((0, 2), (9, 11), (1, 4), (4, 6)), ((3, 15),)),
+        (tuple((i, i + 2) for i in reversed(range(14))), ((0, 2), (9, 11), (1, 4), (4, 6)), ((6, 15),)),
         "tanh",
     ),
     "mixed": brick_wall((10, 12, 20, 20), 3),

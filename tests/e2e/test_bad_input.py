@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from support.api import create, finished, upload
+from support.api import create, finished, inspected, upload
 from support.digits import DigitsLeNet
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis]
@@ -37,7 +37,7 @@ def rejection(api: httpx.Client, path: Path, purpose: str = "checkpoint") -> dic
     if answer.status_code == 422:
         return problem(answer)
     assert answer.status_code == 201, answer.text
-    file = upload(api, path, purpose)
+    file = inspected(api, answer.json())
     assert file["status"] == "rejected"
     error: dict[str, Any] = file["error"]
     return error

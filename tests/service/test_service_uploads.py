@@ -40,7 +40,7 @@ def multipart(count: int) -> Iterator[bytes]:
 @pytest.mark.parametrize("form", [False, True], ids=["body", "form"])
 def test_memory_stays_flat_while_a_large_file_goes_in_and_out(form: bool, make_server: Callable[..., Server]) -> None:
     server = make_server()
-    count = 512
+    count = 256
     with httpx.Client(base_url=server.url, timeout=120) as api:
         for warm in (b"PK\x03\x04" + bytes(MIB), SAFETENSORS):
             small = api.post("/v1/files", params=CHECKPOINT, content=warm).json()

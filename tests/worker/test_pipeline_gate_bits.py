@@ -81,8 +81,7 @@ def test_without_training_the_fit_is_rounded_and_the_error_is_that_of_the_rounde
     assert errors != {row["name"]: row["relative_error"] for row in exact["parameters"]["layers"]}
 
 
-@pytest.mark.parametrize("bits", [None, 4])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+@pytest.mark.parametrize(("dtype", "bits"), [(torch.float64, None), (torch.float64, 4), (torch.float16, 4)])
 def test_checkpoints_of_other_dtypes_are_stored_as_they_are_decoded(
     resources: Resources,
     tmp_path: Path,

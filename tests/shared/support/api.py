@@ -14,13 +14,17 @@ def upload(api: httpx.Client, path: Path, purpose: str = "checkpoint") -> dict[s
     """Send a file and wait until it is inspected."""
     answer = api.post("/v1/files", params={"purpose": purpose, "filename": path.name}, content=path.read_bytes())
     assert answer.status_code == 201, answer.text
-    file: dict[str, Any] = answer.json()
-    for _ in range(600):
+    return inspected(api, answer.json())
+
+
+def inspected(api: httpx.Client, file: dict[str, Any]) -> dict[str, Any]:
+    """Wait until a file is inspected."""
+    for _ in range(1200):
         if file["status"] != "processing":
             return file
-        time.sleep(0.1)
+        time.sleep(0.05)
         file = api.get(f"/v1/files/{file['id']}").json()
-    raise AssertionError(f"{path.name} was not inspected within a minute: {json.dumps(file)}")
+    raise AssertionError(f"a file was not inspected within a minute: {json.dumps(file)}")
 
 
 def create(api: httpx.Client, **settings: Any) -> dict[str, Any]:
