@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jobs import leases
 from jobs.leases import LeaseLost
+from worker.collecting import uncollected
 from worker.lease_keeper import LeaseKeeper, Lost
 from worker.resources import Resources
 
@@ -33,8 +34,8 @@ def run_job(job_id: str, resources: Resources) -> None:
     )
     with keeper, tempfile.TemporaryDirectory(prefix=f"{job_id}-") as folder:
         # Seconds of imports, torch among them: not for a message that came twice, and under the lease.
-        from worker.attempt import attempt
-
+        with uncollected():
+            from worker.attempt import attempt
         try:
             attempt(lease, keeper, Path(folder), resources)
         except (Lost, LeaseLost):

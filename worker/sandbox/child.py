@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any, BinaryIO
 
 from jobs.problems import ProblemError
+from worker.collecting import uncollected
 from worker.sandbox.confine import confine, cut_network, library_folders
 from worker.sandbox.formats import START_BYTES
 from worker.sandbox.limits import Budget
@@ -34,7 +35,8 @@ def main(request: Mapping[str, Any]) -> None:
     cut_network()
     budget = Budget(**request["budget"])
     files = request["files"]
-    reader, invalid = _reader(request["purpose"], os.pread(files["source"], START_BYTES, 0))
+    with uncollected():
+        reader, invalid = _reader(request["purpose"], os.pread(files["source"], START_BYTES, 0))
     with os.fdopen(files["source"], "rb") as source, os.fdopen(files["output"], "wb") as output:
         confine(budget, library_folders(), request["parent"])
         reply = _answer(reader, source, request["filename"], output, budget, invalid)
