@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 
 RESULTS = Path(__file__).parent / "results"
+WRITTEN = ("bench/results", "docs", "README.md")
+"""Where benchmarks leave results."""
 
 
 def provenance(command: str, seeds: list[int]) -> dict[str, object]:
@@ -35,11 +37,14 @@ def provenance(command: str, seeds: list[int]) -> dict[str, object]:
 
 
 def commit() -> str:
-    """The commit of the working tree, marked where the tree differs from it."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, check=True
-    )
-    return described.stdout.strip()
+    """The commit of the working tree, marked where the tree differs from it in more than what benchmarks write."""
+    written = [f":!{path}" for path in WRITTEN]
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *written)
+    return _git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def processor() -> str:
