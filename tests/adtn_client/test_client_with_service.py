@@ -40,6 +40,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def file_id(up: Up, checkpoint: Path) -> str:
+    """The checkpoint, uploaded and inspected."""
+    with Client(up.url) as client:
+        return client.files.wait(client.files.upload(checkpoint, "checkpoint").id, timeout_s=60).id
+
+
 def test_whole_job_through_the_client(client: Client, checkpoint: Path, tmp_path: Path) -> None:
     assert client.ready()
     assert {"fc2", "lenet5"} <= {known.name for known in client.architectures()}
@@ -79,9 +86,8 @@ def test_objects_are_listed_and_deleted(client: Client, checkpoint: Path) -> Non
     assert file.id not in {listed.id for listed in client.files.list()}
 
 
-def test_cancelled_job_can_be_retried(client: Client, checkpoint: Path) -> None:
-    file = client.files.upload(checkpoint, "checkpoint")
-    job = client.jobs.create({"checkpoint": file.id, **QUICK, "fit": {"steps": 100_000}})
+def test_cancelled_job_can_be_retried(client: Client, file_id: str) -> None:
+    job = client.jobs.create({"checkpoint": file_id, **QUICK, "fit": {"steps": 100_000}})
     client.jobs.cancel(job.id)
     with pytest.raises(JobNotSucceeded, match="was cancelled"):
         client.jobs.wait(job.id, timeout_s=60)
@@ -90,21 +96,20 @@ def test_cancelled_job_can_be_retried(client: Client, checkpoint: Path) -> None:
     client.jobs.cancel(again.id)
 
 
-def test_same_key_gives_the_same_job(client: Client, checkpoint: Path) -> None:
-    file = client.files.upload(checkpoint, "checkpoint")
+def test_same_key_gives_the_same_job(client: Client, file_id: str) -> None:
     first, second = (
-        client.jobs.create({"checkpoint": file.id, **QUICK}, idempotency_key="only-once") for _ in range(2)
+        client.jobs.create({"checkpoint": file_id, **QUICK}, idempotency_key="only-once") for _ in range(2)
     )
     assert first.id == second.id
     with pytest.raises(ProblemError) as caught:
-        client.jobs.create({"checkpoint": file.id}, idempotency_key="only-once")
+        client.jobs.create({"checkpoint": file_id}, idempotency_key="only-once")
     assert caught.value.code == "idempotency_key_reused"
+    client.jobs.cancel(first.id)
 
 
-def test_refusal_names_the_field_and_the_request(client: Client, checkpoint: Path) -> None:
-    file = client.files.upload(checkpoint, "checkpoint")
+def test_refusal_names_the_field_and_the_request(client: Client, file_id: str) -> None:
     with pytest.raises(ProblemError) as caught:
-        client.jobs.create({"checkpoint": file.id, "fine_tune": {"epochs": -1}})
+        client.jobs.create({"checkpoint": file_id, "fine_tune": {"epochs": -1}})
     assert (caught.value.status, caught.value.code) == (422, "validation_failed")
     assert [fault.pointer for fault in caught.value.errors] == ["/fine_tune/epochs"]
     assert caught.value.request_id

@@ -7,7 +7,6 @@ from typing import Any
 
 import httpx
 import pytest
-import torch
 from safetensors import safe_open
 from safetensors.torch import load as load_bytes
 from support.api import artifact, create, succeeded, upload
@@ -123,18 +122,3 @@ def test_recipe_submitted_again_is_accepted_as_it_is(
 ) -> None:
     recipe = json.loads(artifact(api, job["id"], "recipe.json"))
     assert api.post("/v1/jobs/estimate", json=recipe).status_code == 200
-
-
-def test_half_precision_checkpoint_keeps_its_dtype(
-    api: httpx.Client, trained: DigitsLeNet, digits: Dataset, tmp_path: Path, settings: dict[str, Any]
-) -> None:
-    path = tmp_path / "half.pt"
-    torch.save({key: tensor.half() for key, tensor in trained.state_dict().items()}, path)
-    file = upload(api, path)
-    half = settings | {"checkpoint": file["id"], "fine_tune": {"epochs": 2, "batch_size": 64}}
-    done = succeeded(api, create(api, **half)["id"])
-    dense = load_bytes(artifact(api, done["id"], "model.dense.safetensors"))
-    assert {tensor.dtype for tensor in dense.values()} == {torch.float16}
-    model = DigitsLeNet().eval()
-    model.load_state_dict(dense)
-    assert accuracy(model, digits.test_x, digits.test_y) == done["report"]["accuracy"]["final"]

@@ -4,6 +4,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from jobs.problems import ProblemError
+from worker import libraries
 
 BROKEN = """
 import sys
@@ -37,11 +41,12 @@ def printed(code: str) -> str:
 
 
 @pytest.mark.parametrize("library", ["torchvision", "timm", "transformers"])
-def test_a_missing_library_is_told_with_the_extra_that_has_it(library: str) -> None:
-    hidden = f"import sys; sys.modules[{library!r}] = None\n"
-    says = printed(hidden + BUILD.format(name=f"{library}/resnet18"))
-    assert says.startswith("architecture_unavailable")
-    assert f"pip install 'adtn[{library}]'" in says
+def test_a_missing_library_is_told_with_the_extra_that_has_it(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, library, None)  # as the import system notes an absent module
+    with pytest.raises(ProblemError) as caught:
+        libraries.build(f"{library}/resnet18", {"weight": torch.zeros(2)}, None)
+    assert caught.value.code == "architecture_unavailable"
+    assert f"pip install 'adtn[{library}]'" in caught.value.detail
 
 
 def test_a_library_that_does_not_fit_is_told_with_the_reason() -> None:

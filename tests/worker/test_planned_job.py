@@ -112,6 +112,11 @@ def test_without_data_the_weights_are_measured(make_job: Callable[..., JobRecord
     assert report["sensitivity"]["metric"] == "squared_relative_error"
 
 
+def test_without_wishes_the_layers_that_get_smaller_are_encoded(make_job: Callable[..., JobRecord], run: Run) -> None:
+    report = run(make_job(dataset=None, architecture=None)).report
+    assert [row["name"] for row in report["parameters"]["layers"]] == ["fc1", "fc2"]
+
+
 def test_a_structure_that_the_user_chose_is_not_measured(make_job: Callable[..., JobRecord], run: Run) -> None:
     fixed = {"structure": {"depth": 1}, **target(parameters=700)}
     report = run(make_job(compression=fixed)).report
