@@ -3,7 +3,11 @@
 Weights of equal structure share a function, and so do equal TN layers and equal gates of different structures.
 """
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import reduce
+from math import prod
+from string import ascii_letters
 from typing import Any
 
 import onnx
@@ -18,6 +22,9 @@ from adtn.quantising import integers, most
 from adtn.structure import Activation, Structure
 from adtn.tracing import is_half
 
+MOST_STEPS = 8
+"""Of a sweep: each is an axis more of the tensor."""
+
 _ACTIVATIONS: dict[Activation, tuple[str, dict[str, Any]]] = {
     "none": ("Identity", {}),
     "relu": ("Relu", {}),
@@ -25,6 +32,25 @@ _ACTIVATIONS: dict[Activation, tuple[str, dict[str, Any]]] = {
     "tanh": ("Tanh", {}),
     "gelu": ("Gelu", {"approximate": "none"}),
 }
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Steps in a row, none of which takes sites that another of them has left.
+
+    Attributes:
+        aside: Entries of the sites in front that are left aside, as the circle is turned before the first step; 1 if
+            it is not, or if that step takes some of these sites too.
+        steps: But for the first, they need no turn.
+    """
+
+    aside: int
+    steps: tuple[Step, ...]
+
+    @property
+    def turn(self) -> int:
+        """How the circle is turned before, or 1."""
+        return self.steps[0].turn if self.aside == 1 else 1
 
 
 def decode(nodes: Nodes, adtn: ADTN) -> str:
@@ -84,10 +110,11 @@ def _contracted(nodes: Nodes, gates: str, circle: Circle, activation: Activation
     """What the steps of a circle make of the numbers of its gates; its shape does not matter, it counts as flat."""
     # Made by a node, because the entries of an identity take more bytes than gates.
     state = nodes.add("EyeLike", nodes.add("ConstantOfShape", nodes.constant(torch.tensor([circle.start] * 2))))
-    layers = _tn_layers(circle.steps)
+    entries, layers = circle.start**2, _tn_layers(circle.steps)
     parts = nodes.split(gates, [sum(step.parameters for step in layer) for layer in layers])
     for layer, part in zip(layers, parts, strict=True):
-        state = nodes.call(_tn_layer, [state, part], layer, activation)
+        state = nodes.call(_tn_layer, [state, part], tuple(_sweeps(layer, entries)), activation)
+        entries = entries * prod(step.rows for step in layer) // prod(step.columns for step in layer)
     return _turned(nodes, state, circle.turn)
 
 
@@ -97,23 +124,59 @@ def _tn_layers(steps: tuple[Step, ...]) -> list[tuple[Step, ...]]:
     return [steps[start:stop] for start, stop in zip(starts, [*starts[1:], len(steps)], strict=True)]
 
 
-def _tn_layer(nodes: Nodes, state: str, gates: str, steps: tuple[Step, ...], activation: Activation) -> str:
+def _sweeps(steps: Sequence[Step], entries: int) -> Iterator[Sweep]:
+    """The sweeps that make the steps of a TN layer, of a tensor with so many entries."""
+    sweep: list[Step] = []
+    aside = taken = left = 1
+    for step in steps:
+        if sweep and (step.turn != 1 or taken * step.columns > left or len(sweep) == MOST_STEPS):
+            yield Sweep(aside, tuple(sweep))
+            sweep = []
+        if not sweep:
+            aside = step.turn if step.turn * step.columns <= entries else 1
+            taken, left = 1, entries // aside
+        sweep.append(step)
+        taken *= step.columns
+        entries = entries // step.columns * step.rows
+    yield Sweep(aside, tuple(sweep))
+
+
+def _tn_layer(nodes: Nodes, state: str, gates: str, sweeps: tuple[Sweep, ...], activation: Activation) -> str:
     """The tensor after a TN layer, from the tensor before and the numbers of the layer's gates."""
-    if steps[0].activate:
+    if sweeps[0].steps[0].activate:
         operator, attributes = _ACTIVATIONS[activation]
         state = nodes.add(operator, state, **attributes)
-    parts = nodes.split(gates, [step.parameters for step in steps])
-    for step, part in zip(steps, parts, strict=True):
-        matrix = part if step.window is None else nodes.call(_contracted, [part], step.window, activation)
-        state = nodes.call(_gate, [state, matrix], step.turn, step.rows, step.columns)
+    parts = iter(nodes.split(gates, [step.parameters for sweep in sweeps for step in sweep.steps]))
+    for sweep in sweeps:
+        state = _swept(nodes, state, [_matrix(nodes, step, next(parts), activation) for step in sweep.steps], sweep)
     return state
 
 
-def _gate(nodes: Nodes, state: str, numbers: str, turn: int, rows: int, columns: int) -> str:
-    """The tensor after a gate or a window, from the tensor before and the numbers of the matrix."""
-    matrix = nodes.reshape(numbers, rows, columns)
-    own = nodes.reshape(_turned(nodes, state, turn), columns, -1)  # (own sites, other sites)
-    return nodes.add("Gemm", own, matrix, transA=1, transB=1)  # (other sites, own sites)
+def _matrix(nodes: Nodes, step: Step, gates: str, activation: Activation) -> str:
+    """The matrix (rows, columns) of a step, from the numbers of its gates."""
+    numbers = gates if step.window is None else nodes.call(_contracted, [gates], step.window, activation)
+    return nodes.reshape(numbers, step.rows, step.columns)
+
+
+def _swept(nodes: Nodes, state: str, matrices: Sequence[str], sweep: Sweep) -> str:
+    """The tensor after the steps of a sweep.
+
+    It has an axis for the sites of each step, and is not reshaped between them: a runtime that folds constants keeps
+    every tensor in between, reshaped ones too.
+    """
+    signs = iter(ascii_letters)
+    columns, rest = [next(signs) for _ in sweep.steps], next(signs)
+    aside = next(signs) if sweep.aside != 1 else ""
+    state = _turned(nodes, state, sweep.turn)
+    state = nodes.reshape(state, *[sweep.aside] * len(aside), *(step.columns for step in sweep.steps), -1)
+    axes, done = aside + "".join(columns) + rest, ""
+    for column, matrix in zip(columns, matrices, strict=True):
+        row = next(signs)
+        done += row
+        after = rest + aside + done if column == columns[-1] else axes.replace(column, "") + row
+        state = nodes.add("Einsum", state, matrix, equation=f"{axes},{row}{column}->{after}")
+        axes = after
+    return state
 
 
 def _turned(nodes: Nodes, state: str, turn: int) -> str:
