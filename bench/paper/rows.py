@@ -122,8 +122,8 @@ GATES_ONLY = {"fit": {"steps": 10}, "fine_tune": {"epochs": 8, "batch_size": 128
 ROWS = (
     Row("fc2", "mnist", ("fc1",), 400, settings=SMALL_STEPS),
     Row("lenet5", "mnist", ("conv2", "fc1", "fc2"), 650, settings=SMALL_STEPS),
-    Row("alexnet", "mnist-32", LINEAR["alexnet"], 424, settings=GATES_ONLY),
-    Row("zfnet", "mnist-32", LINEAR["zfnet"], 424, settings=GATES_ONLY),
+    Row("alexnet", "mnist-32", LINEAR["alexnet"], 424, settings=WHOLE),
+    Row("zfnet", "mnist-32", LINEAR["zfnet"], 424, settings=WHOLE),
     Row("vgg16", "mnist-32", LINEAR["vgg16"], 424, TWO_LINEAR, WHOLE),
     Row("vgg16", "mnist-32", (LINEAR["vgg16"],), 424, TWO_LINEAR, GATES_ONLY),
     Row("vgg16", "mnist-32", CONVOLUTIONS, 632, THREE_CONVOLUTIONS, GATES_ONLY),
