@@ -1,6 +1,6 @@
-"""The decoding of a weight as nodes of an ONNX graph: those of `adtn.tracing`, one for one.
+"""The decoding of a weight as nodes of an ONNX graph.
 
-Weights of equal structure share a function, and so do equal TN layers and equal gates of different structures.
+Weights of equal structure share a function, and so do equal TN layers, and equal products of gates, of any structures.
 """
 
 from collections.abc import Iterator, Sequence
@@ -54,7 +54,7 @@ class Sweep:
 
 
 def decode(nodes: Nodes, adtn: ADTN) -> str:
-    """Add the nodes of `adtn.tracing.PlainADTN`; the name of the weight, in its shape."""
+    """Add the nodes that compute what `adtn.tracing.PlainADTN` does; the name of the weight, in its shape."""
     terms, entries = adtn.structure.terms, adtn.shape.numel()
     parts = nodes.split(_numbers(nodes, adtn), [term.parameters for term in terms])
     tensors = [nodes.call(_network, [part], term) for part, term in zip(parts, terms, strict=True)]
@@ -99,7 +99,7 @@ def _scaled(nodes: Nodes, numbers: str, scales: str, counts: tuple[int, ...]) ->
 
 
 def _network(nodes: Nodes, gates: str, structure: Structure) -> str:
-    """The nodes of `adtn.tracing.contract_plainly` for one network; the name of its tensor, flat."""
+    """The nodes that contract one network; the name of its tensor, flat."""
     state = _contracted(nodes, gates, circle_of(structure), structure.activation)
     if structure.order != tuple(range(structure.sites)):
         state = nodes.add("Transpose", nodes.reshape(state, *structure.dims), perm=structure.order)

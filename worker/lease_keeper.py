@@ -17,6 +17,8 @@ from jobs.leases import Lease, LeaseLost
 
 log = logging.getLogger(__name__)
 
+SHUT_DOWN = "the worker shut down; waiting for another"
+
 
 class Stop(Exception):
     """The pipeline should not go on."""
@@ -108,5 +110,7 @@ class LeaseKeeper:
         try:
             if isinstance(self._stop, Cancelled):
                 leases.cancelled(self._db, self._lease)
+            elif isinstance(self._stop, ShuttingDown):
+                leases.release(self._db, self._lease, SHUT_DOWN)
         finally:
             os.kill(os.getpid(), signal.SIGKILL)

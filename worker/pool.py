@@ -19,4 +19,4 @@ class PromptReplacement(StartStopStep):  # type: ignore[misc]  # celery has no t
 
     def register_with_event_loop(self, worker: Any, hub: Any) -> None:
         """Called by Celery when the worker is about to wait for messages."""
-        hub.call_repeatedly(LOOK_S, worker.pool._pool.maintain_pool)
+        hub.call_repeatedly(LOOK_S, worker.pool.maintain_pool)

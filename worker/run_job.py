@@ -5,8 +5,9 @@ import tempfile
 from pathlib import Path
 
 from jobs import leases
-from jobs.leases import LeaseLost
-from worker.collecting import uncollected
+from jobs.leases import Lease, LeaseLost
+from jobs.problems import ProblemError
+from worker.garbage import uncollected
 from worker.lease_keeper import LeaseKeeper, Lost
 from worker.resources import Resources
 
@@ -33,10 +34,20 @@ def run_job(job_id: str, resources: Resources) -> None:
         stop_file=resources.stop_file,
     )
     with keeper, tempfile.TemporaryDirectory(prefix=f"{job_id}-") as folder:
-        # Seconds of imports, torch among them: not for a message that came twice, and under the lease.
-        with uncollected():
-            from worker.attempt import attempt
         try:
-            attempt(lease, keeper, Path(folder), resources)
+            _attempt(lease, keeper, Path(folder), resources)
         except (Lost, LeaseLost):
             log.warning("job %s: attempt %s lost its lease", job_id, lease.attempt)
+
+
+def _attempt(lease: Lease, keeper: LeaseKeeper, folder: Path, resources: Resources) -> None:
+    """Run an attempt. What that needs is imported now, which takes seconds: not for a message that came twice."""
+    try:
+        with uncollected():
+            from worker.run_attempt import run_attempt
+    except Exception:  # whatever is wrong with what is installed here
+        log.exception("job %s: this worker cannot run jobs", lease.job_id)
+        problem = ProblemError("internal_error", "the worker cannot run jobs; its log has the details")
+        leases.fail(resources.db, lease, problem)
+        return
+    run_attempt(lease, keeper, folder, resources)

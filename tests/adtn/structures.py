@@ -1,8 +1,21 @@
-"""Structures drawn by hypothesis."""
+"""Structures drawn by hypothesis, and some that are too large for that."""
 
 from hypothesis import strategies as st
 
+from adtn import brick_wall, staircase
 from adtn.structure import ACTIVATIONS, Structure
+
+LARGE = {
+    "brick-wall": brick_wall(17, 3),
+    "staircase": staircase(15, 2, 3),
+    "up and down, with gaps": Structure(
+        (2,) * 15,
+        (tuple((i, i + 2) for i in reversed(range(14))), ((0, 2), (9, 11), (1, 4), (4, 6)), ((6, 15),)),
+        "tanh",
+    ),
+    "mixed": brick_wall((10, 12, 20, 20), 3),
+}
+"""Tensors on which gates act together: see `adtn.circle.LARGE`."""
 
 
 @st.composite

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from safetensors.torch import load_file
-from structures import structures
+from structures import LARGE, structures
 from torch import Tensor, nn
 
 from adtn import (
@@ -25,7 +25,7 @@ from adtn import (
     save_onnx,
     tt_matrix,
 )
-from adtn.onnx_decoding import decode
+from adtn.onnx_decoding import MOST_STEPS, decode
 from adtn.onnx_nodes import OPSET, Nodes, add_to
 from adtn.structure import ACTIVATIONS, Activation, AnyStructure, Structure
 
@@ -151,6 +151,17 @@ def assert_decoded_alike(structure: AnyStructure, bits: int | None = None, dtype
 @given(structures())
 def test_any_structure_is_decoded_by_nodes(structure: Structure) -> None:
     assert_decoded_alike(structure)
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_structure_whose_gates_act_together_is_decoded_by_nodes(name: str) -> None:
+    assert_decoded_alike(LARGE[name])
+
+
+def test_a_tn_layer_of_many_gates_is_decoded_by_nodes() -> None:
+    row = tuple((site, site + 1) for site in range(12))
+    assert len(row) > MOST_STEPS
+    assert_decoded_alike(Structure((2,) * 12, (row, row, row[::-1]), "tanh"))
 
 
 @pytest.mark.parametrize("bits", [None, *range(2, 9)])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from hypothesis import given, settings
-from structures import structures
+from structures import LARGE, structures
 from torch import nn
 
 from adtn import ADTN, Sum, brick_wall, contract, encode, encode_together, encoded, interleaved, staircase
@@ -29,18 +29,6 @@ def test_any_structure_is_contracted_to_the_same_tensor(structure: Structure) ->
 
 def test_a_sum_is_contracted_to_the_same_tensor() -> None:
     assert_contracts_alike(Sum((brick_wall(9, 3), staircase(interleaved((16, 32)), 1, 3))))
-
-
-LARGE = {
-    "brick-wall": brick_wall(17, 3),
-    "staircase": staircase(15, 2, 3),
-    "up and down, with gaps": Structure(
-        (2,) * 15,
-        (tuple((i, i + 2) for i in reversed(range(14))), ((0, 2), (9, 11), (1, 4), (4, 6)), ((6, 15),)),
-        "tanh",
-    ),
-    "mixed": brick_wall((10, 12, 20, 20), 3),
-}
 
 
 @pytest.mark.parametrize("name", LARGE)

@@ -27,3 +27,5 @@ def test_a_tree_is_changed_by_code_and_not_by_results(tmp_path: Path, monkeypatc
     assert commit() == head
     (tmp_path / "bench/a.py").write_text("after")
     assert commit() == f"{head}-dirty"
+    monkeypatch.chdir(tmp_path / "docs")
+    assert commit() == f"{head}-dirty"

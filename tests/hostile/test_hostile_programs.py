@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile_files import Marker, Refuse
+from hostile_files import Marker, Refuse, zip_bytes
 from hostile_programs import EVAL, MODEL, SAMPLES, WEIGHTS, changed, graph_of, member, ordinary, read, with_members
 
 from jobs.problems import ProblemError
@@ -50,6 +50,15 @@ def test_code_in_an_expression_is_refused_and_does_not_run(refuse: Refuse, tmp_p
     assert "tensor_values.input.sizes.0" in problem.detail
     assert "expr_str" in problem.detail
     assert not marker.exists()
+
+
+def test_a_program_whose_tensors_come_last_is_refused(refuse: Refuse) -> None:
+    """Its first bytes are not those of a program, so that the reader was not made ready to try one out."""
+    with zipfile.ZipFile(io.BytesIO(ordinary())) as archive:
+        members = {name: archive.read(name) for name in reversed(archive.namelist())}
+    problem = refuse(zip_bytes(members, zipfile.ZIP_STORED), "checkpoint", "model.pt2")
+    assert problem.code == "checkpoint_invalid"
+    assert "at the start of the archive" in problem.detail
 
 
 def test_a_pickle_in_the_place_of_sample_inputs_is_never_looked_at(tmp_path: Path) -> None:

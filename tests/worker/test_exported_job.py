@@ -13,12 +13,12 @@ from jobs.schemas.report import Report
 from worker.graphs.build import build
 from worker.resources import Resources
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # torch's own, while it exports
+pytestmark = [
+    pytest.mark.usefixtures("seeded"),
+    pytest.mark.filterwarnings("ignore"),  # torch's own, while it exports
+]
 
 QUICK = {"fit": {"steps": 5}, "fine_tune": {"epochs": 1}}
-
-
-pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def test_tokens_are_classified_in_batches_of_a_fixed_size(resources: Resources, tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from worker.graphs.logits import giving_logits
 from worker.graphs.model import GraphModel
 from worker.resources import Resources
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # torch's own, while it exports
-
-
-pytestmark = pytest.mark.usefixtures("seeded")
+pytestmark = [
+    pytest.mark.usefixtures("seeded"),
+    pytest.mark.filterwarnings("ignore"),  # torch's own, while it exports
+]
 
 
 class Shares(nn.Module):

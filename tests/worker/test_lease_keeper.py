@@ -76,10 +76,16 @@ with LeaseKeeper(open_database(url), Lease(job_id, 1, "one"), lease_s=5, poll_s=
 """
 
 
-def test_cancelled_job_that_never_checks_is_ended_with_its_process(db: Database, job_id: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stop", "status"), [("cancel", "cancelled"), ("shutdown", "queued")])
+def test_job_that_never_checks_is_ended_with_its_process(
+    db: Database, job_id: str, tmp_path: Path, stop: str, status: str
+) -> None:
     assert leases.take(db, job_id, owner="one", lease_s=60) is not None
-    url = str(db.engine.url)
-    process = subprocess.Popen([sys.executable, "-c", PROCESS_THAT_NEVER_CHECKS, url, job_id, str(tmp_path / "stop")])
-    records.cancel(db, "local", job_id)
+    url, stop_file = str(db.engine.url), tmp_path / "stop"
+    process = subprocess.Popen([sys.executable, "-c", PROCESS_THAT_NEVER_CHECKS, url, job_id, str(stop_file)])
+    if stop == "cancel":
+        records.cancel(db, "local", job_id)
+    else:
+        stop_file.touch()
     assert process.wait(timeout=60) == -signal.SIGKILL
-    assert records.get(db, "local", job_id).status == "cancelled"
+    assert records.get(db, "local", job_id).status == status

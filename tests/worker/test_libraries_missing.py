@@ -63,5 +63,5 @@ def test_transformers_does_without_a_torchvision_that_does_not_fit() -> None:
 
 
 def test_a_worker_loads_no_library_until_a_job_names_one() -> None:
-    imports = "import sys, worker.attempt, worker.verification; "
+    imports = "import sys, worker.run_attempt, worker.verification; "
     assert printed(imports + "print({'torchvision', 'timm', 'transformers'} & set(sys.modules))") == "set()\n"

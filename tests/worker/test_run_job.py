@@ -1,5 +1,7 @@
 """One attempt at a job: what the row says afterwards, and that an attempt which lost its lease writes nothing."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ from jobs import records
 from jobs.database import Database
 from jobs.problems import ProblemError
 from jobs.tables import ArtifactRecord
-from worker import attempt as module
+from worker import run_attempt as module
 from worker.pipeline.progress import ProgressReporter
 from worker.resources import Resources
 from worker.run_job import run_job
@@ -91,6 +93,22 @@ def test_error_in_the_pipeline_fails_the_job_with_its_code(
     assert row.error is not None
     assert row.error["code"] == code
     assert "secret" not in row.error["detail"]
+
+
+def test_a_worker_that_cannot_load_what_runs_jobs_fails_the_job(
+    resources: Resources, db: Database, job_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "worker.run_attempt", None)  # as the import system notes an absent module
+    run_job(job_id, resources)
+    row = records.get(db, "local", job_id)
+    assert row.status == "failed"
+    assert row.error is not None
+    assert row.error["code"] == "internal_error"
+
+
+def test_a_message_with_nothing_to_do_loads_no_torch() -> None:
+    code = "import sys, worker.app, worker.run_job; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_progress_never_goes_back_and_ends_within_one() -> None:

@@ -30,7 +30,7 @@ def loaded(
         state: Of the checkpoint.
         told: Settings that shapes tell, with two values of each to try.
         refusal: The problem of a model that cannot be built, made of the error.
-        where: See `worker.libraries.blank.blank`.
+        where: See `worker.libraries.blank.blank`; entered anew for each blank model.
 
     Returns:
         The model in training mode, the settings that were told, and notes on what was converted.

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any, BinaryIO
 
 from jobs.problems import ProblemError
-from worker.collecting import uncollected
+from worker.garbage import uncollected
 from worker.sandbox.confine import confine, cut_network, library_folders
 from worker.sandbox.formats import START_BYTES
 from worker.sandbox.limits import Budget
@@ -29,7 +29,10 @@ DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.T
 PROGRAM_START = re.compile(rb"PK\x03\x04.{26}[^/]{1,200}/data/(weights|constants)/", re.DOTALL)
 
 TRACING = "torch._meta_registrations"
-"""A module of torch for the tracing of programs. With what it imports it is two fifths of the time that torch takes."""
+"""A module of torch for the tracing of programs. With what it imports it is two fifths of the time that torch takes.
+
+Programs that `PROGRAM_START` does not match are never tried out: see `worker.sandbox.exported.archive.FIRST`.
+"""
 
 Reader = Callable[[BinaryIO, str, BinaryIO, Budget], Mapping[str, Any]]
 

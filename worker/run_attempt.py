@@ -12,7 +12,7 @@ from jobs import leases, records
 from jobs.leases import ArtifactRow, Lease, LeaseLost, Progress
 from jobs.problems import ProblemError
 from jobs.publishing import try_publish_job
-from worker.lease_keeper import Cancelled, LeaseKeeper, Lost, ShuttingDown
+from worker.lease_keeper import SHUT_DOWN, Cancelled, LeaseKeeper, Lost, ShuttingDown
 from worker.pipeline.progress import Kind, ProgressReporter, shares_of
 from worker.pipeline.run import Outcome, run_pipeline
 from worker.resources import Resources
@@ -20,7 +20,7 @@ from worker.resources import Resources
 log = logging.getLogger(__name__)
 
 
-def attempt(lease: Lease, keeper: LeaseKeeper, folder: Path, resources: Resources) -> None:
+def run_attempt(lease: Lease, keeper: LeaseKeeper, folder: Path, resources: Resources) -> None:
     """Run the pipeline and record its end.
 
     Args:
@@ -46,7 +46,7 @@ def attempt(lease: Lease, keeper: LeaseKeeper, folder: Path, resources: Resource
     except Cancelled:
         leases.cancelled(resources.db, lease)
     except ShuttingDown:
-        leases.release(resources.db, lease, "the worker shut down; waiting for another")
+        leases.release(resources.db, lease, SHUT_DOWN)
         try_publish_job(resources.db, resources.app, lease.job_id)
     except (Lost, LeaseLost):
         raise
