@@ -1,4 +1,4 @@
-"""Writes the table of the rows into docs/paper.md, and its headlines into README.md."""
+"""Writes the table of the rows into docs/paper.md, and those that were run into README.md."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ def write() -> None:
     """Put the tables between their markers."""
     results = Results(PATH)
     write_between(DOCS / "paper.md", "paper", f"{table(results)}\n\n{note(results)}".rstrip())
-    write_between(README, "paper", headlines(results))
+    write_between(README, "paper", measured(results))
 
 
 def table(results: Results) -> str:
@@ -29,9 +29,9 @@ def table(results: Results) -> str:
     return "\n".join([HEADER, *(line(row, results.of(row)) for row in ROWS)])
 
 
-def headlines(results: Results) -> str:
-    """The rows for which the paper has figures, as far as they were run."""
-    lines = [line(row, runs) for row in ROWS if row.published is not None and (runs := results.of(row))]
+def measured(results: Results) -> str:
+    """The rows that were run."""
+    lines = [line(row, runs) for row in ROWS if (runs := results.of(row))]
     return "\n".join([HEADER, *lines]) if lines else "None of them is stored yet."
 
 

@@ -11,7 +11,7 @@ from bench.paper import run as runs
 from bench.paper.baseline import file_name, untrained
 from bench.paper.data import first, pack, read
 from bench.paper.goals import broken, goals
-from bench.paper.page import headlines, line, note, published, table
+from bench.paper.page import line, measured, note, published, table
 from bench.paper.results import Results
 from bench.paper.rows import CLASSES, LINEAR, ROWS, SHAPES, Row, Training, named, training_of
 from bench.paper.run import Wanted, run
@@ -94,14 +94,17 @@ def test_a_row_that_was_not_run_says_what_it_takes() -> None:
     assert "not run: give `--mnist FOLDER`" in line(HEADLINE, [])
 
 
-def test_the_page_has_every_row_and_the_readme_those_of_the_paper_that_were_run(tmp_path: Path) -> None:
+def test_the_page_has_every_row_and_the_readme_those_that_were_run(tmp_path: Path) -> None:
     results = Results(tmp_path / "paper.json")
     assert note(results) == ""
-    assert headlines(results) == "None of them is stored yet."
+    assert measured(results) == "None of them is stored yet."
     results.add(HEADLINE, 0, result())
     results.add(BY_NAME["fc2-mnist-fc1"], 0, result())
     assert len(table(results).splitlines()) == 2 + len(ROWS)
-    assert headlines(results).splitlines()[2:] == [line(HEADLINE, [result()])]
+    assert measured(results).splitlines()[2:] == [
+        line(BY_NAME["fc2-mnist-fc1"], [result()]),
+        line(HEADLINE, [result()]),
+    ]
     assert "trained on the same 20,000 images, the original for 3 epochs" in note(results)
 
 
