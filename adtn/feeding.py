@@ -49,7 +49,7 @@ class MicroBatch:
 class Feed:
     """Hands out samples, always in the same order for the same seed.
 
-    On a CUDA device, samples that take at most a quarter of its free memory are moved there at once. Of others each
+    On an accelerator, samples that take at most a quarter of its free memory are moved there at once. Of others each
     batch is copied through pinned memory, which does not make the CPU wait.
 
     Args:
@@ -126,8 +126,8 @@ def batches(order: Tensor, size: int) -> Iterator[Tensor]:
 
 
 def _placed(samples: Tensor, device: torch.device) -> Tensor:
-    """The samples on a CUDA device if they leave most of its memory free, else where they are."""
-    if device.type != "cuda" or samples.device == device:
+    """The samples on an accelerator if they leave most of its memory free, else where they are."""
+    if device.type == "cpu" or samples.device == device:
         return samples
-    free, _ = torch.cuda.mem_get_info(device)
+    free, _ = torch.get_device_module(device).mem_get_info(device)
     return samples.to(device) if samples.nbytes <= _DEVICE_SHARE * free else samples

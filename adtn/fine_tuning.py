@@ -107,7 +107,8 @@ def fine_tune(
         stack.callback(_show_whole_rounding, rounded)
         stack.enter_context(trainable(model, options.dense))
         # Dropout draws from torch's global generator: it is seeded here and given back as it was.
-        stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
+        accelerators = [] if device.type == "cpu" else [device]
+        stack.enter_context(torch.random.fork_rng(accelerators, device_type=device.type))
         taught = Teacher(teacher, options.precision) if teacher is not None and options.distill else None
         optimiser = _optimiser(model, options)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="adtn-activations-")))

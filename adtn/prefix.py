@@ -146,8 +146,8 @@ def _steady(traced: fx.GraphModule, samples: Tensor) -> dict[fx.Node, object]:
 def _state(model: nn.Module, device: torch.device) -> list[Tensor]:
     """What an operation may change besides its outputs: generators and buffers."""
     generators = [torch.get_rng_state()]
-    if device.type == "cuda":
-        generators.append(torch.cuda.get_rng_state(device))
+    if device.type != "cpu":
+        generators.append(torch.get_device_module(device).get_rng_state(device))
     return [*generators, *(buffer.clone() for buffer in model.buffers())]
 
 

@@ -27,7 +27,7 @@ class Question:
         architecture: The name to build them with, or None.
         dataset: The path of a checked data set, or None.
         normalize: Mean and standard deviation of the inputs, or None.
-        device: "cpu" or "cuda".
+        device: "cpu" or the type of an accelerator, such as "cuda".
         resize: Height and width that images are stretched to, or None.
         key_prefix: What stands before every key of the artifacts and is no part of the architecture's keys.
         graph_file: The checked checkpoint whose graph builds them, or None. Without a name too, nothing is evaluated.

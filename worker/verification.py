@@ -15,6 +15,7 @@ from types import ModuleType
 
 import torch
 
+from worker.device import compute_alike
 from worker.examination import Examination, Found, Question
 
 
@@ -54,7 +55,7 @@ def answer(question: Question) -> dict[str, Found]:
     Raises:
         RuntimeError: An artifact cannot be opened, or holds other weights than the others. It says which.
     """
-    torch.set_deterministic_debug_mode("error")  # unlike use_deterministic_algorithms, it loads no compiler
+    compute_alike(torch.device(question.device))
     examination = Examination(question)
     with absent("adtn"):
         for kind in question.artifacts:

@@ -93,7 +93,7 @@ def stored_fit(key: str, weight: Tensor, structure: AnyStructure, store: Store, 
     path = folder / "fit.safetensors"
     if not store.get_to_file(key, path, missing_ok=True):
         return None
-    kept = load_file(path, device=str(weight.device))
+    kept = load_file(path)
     found = ADTN(tuple(weight.shape), structure, dtype=weight.dtype).to(weight.device)
     with torch.no_grad():
         found.gates.copy_(kept["gates"])

@@ -13,6 +13,7 @@ from torch import Tensor
 import adtn
 from jobs.records import JobRecord
 from jobs.store import Store
+from worker.device import compute_alike, computing_device
 from worker.evaluation import latency_ms
 from worker.examination import Question
 from worker.pipeline.attempt import Attempt
@@ -49,8 +50,8 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
         ProblemError: The inputs do not fit, the target cannot be met, or an artifact is not what the report says.
         AdtnError: The same, found by the library.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.set_deterministic_debug_mode("error")  # unlike use_deterministic_algorithms, it loads no compiler
+    device = computing_device()
+    compute_alike(device)
     torch.manual_seed(job.settings.seed)
     measured = Measurements()
 
@@ -126,7 +127,7 @@ def measure_accuracy(
 
 
 def latencies(inputs: Inputs, compressed: dict[str, Tensor], fitted: dict[str, adtn.ADTN]) -> dict[str, float | int]:
-    """Milliseconds of one input through the original and the compressed model, and of decoding all weights once.
+    """Milliseconds, on the CPU, of one input through either model, and of decoding all weights once.
 
     Both models are dense when they answer, so they cost the same; decoding is paid once, when the model is loaded.
     """
