@@ -112,7 +112,7 @@ CONVOLUTIONS = ("features.34", "features.37", "features.40")
 """The last three of a VGG-16 with batch norm: 512 to 512 channels each."""
 TWO_LINEAR = Published(424, 90.17, 91.74, "cifar-10")
 THREE_CONVOLUTIONS = Published(632, 81.14, 84.36, "cifar-10")
-SMALL_STEPS = {"fine_tune": {"epochs": 5, "batch_size": 64}}
+SMALL_STEPS = {"fine_tune": {"epochs": 20, "batch_size": 64}}
 WHOLE = {
     "fit": {"steps": 10},
     "fine_tune": {"epochs": 2, "batch_size": 128, "learning_rate": 3e-4, "gate_learning_rate": 0.04},
@@ -125,8 +125,8 @@ ROWS = (
     Row("alexnet", "mnist-32", LINEAR["alexnet"], 424, settings=WHOLE),
     Row("zfnet", "mnist-32", LINEAR["zfnet"], 424, settings=WHOLE),
     Row("vgg16", "mnist-32", LINEAR["vgg16"], 424, TWO_LINEAR, WHOLE),
-    Row("vgg16", "mnist-32", (LINEAR["vgg16"],), 424, TWO_LINEAR, GATES_ONLY),
-    Row("vgg16", "mnist-32", CONVOLUTIONS, 632, THREE_CONVOLUTIONS, GATES_ONLY),
+    Row("vgg16", "mnist-32", (LINEAR["vgg16"],), 424, TWO_LINEAR, WHOLE),
+    Row("vgg16", "mnist-32", CONVOLUTIONS, 632, THREE_CONVOLUTIONS, WHOLE),
     *(
         Row(network, data, layers, 424, TWO_LINEAR if (network, data) == ("vgg16", "cifar-10") else None, GATES_ONLY)
         for data in ("cifar-10", "cifar-100")
