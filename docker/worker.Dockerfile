@@ -1,6 +1,6 @@
 # A worker: the library, torch, and the pipeline. For NVIDIA GPUs build with
-# --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130; for architectures of libraries with
-# --build-arg EXTRAS="torchvision timm transformers"
+# --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130, as docker-compose.gpu.yml does; for architectures of
+# libraries with --build-arg EXTRAS="torchvision timm transformers"
 FROM python:3.11.14-slim-bookworm AS build
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ARG EXTRAS=""

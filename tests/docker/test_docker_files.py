@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+GPU_SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.gpu.yml").read_text())["services"]
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
 SETTINGS = {f"ADTN_{name.upper()}" for name in Settings.model_fields}
 # What an image without a requirement cannot import.
@@ -188,3 +189,14 @@ def test_worker_is_healthy_while_its_own_heart_beats(
     db.close()
     done = subprocess.run([sys.executable, ROOT / "docker" / "worker_health.py"], capture_output=True, timeout=60)
     assert done.returncode == code, done.stderr
+
+
+def test_on_a_gpu_machine_only_jobs_get_the_gpu_and_a_torch_that_can_use_it() -> None:
+    assert set(GPU_SERVICES) == {"worker-jobs"}
+    changed = GPU_SERVICES["worker-jobs"]
+    dockerfile = ROOT / SERVICES["worker-jobs"]["build"]["dockerfile"]
+    assert {f"ARG {name}=" for name in changed["build"]["args"]} <= {
+        line.split("=")[0] + "=" for line in continued_lines(dockerfile) if line.startswith("ARG ")
+    }
+    (device,) = changed["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
