@@ -6,4 +6,4 @@ from support.accelerated import passed_on_accelerator
 
 
 def test_jobs_run_on_an_accelerator() -> None:
-    assert passed_on_accelerator(Path(__file__).with_name("jobs_on_accelerator.py")) == 8
+    assert passed_on_accelerator(Path(__file__).with_name("jobs_on_accelerator.py")) == 7
