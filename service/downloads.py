@@ -13,7 +13,8 @@ from service.digests import repr_digest
 from service.errors import problem_response
 from service.names import attachment
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+"""Positions of any file; a header may hold numbers of thousands of digits."""
 MEDIA_TYPES = {".json": "application/json", ".svg": "image/svg+xml"}
 
 

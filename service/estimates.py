@@ -1,7 +1,7 @@
 """What a job would come to. Sizes are exact; seconds and memory come from a plain model of the work and are rough.
 
-The model: a step of a fit builds every gate's product once forward and about twice that backward, so it costs
-`sites x entries x gate width` multiplications, plus a fixed overhead a gate; a step of fine-tuning decodes every weight
+The model: a step of a fit applies every gate once forward and about twice that backward, so it costs
+`gates x entries x gate width` multiplications, plus a fixed overhead a gate; a step of fine-tuning decodes every weight
 in the same way and runs the batch through the model (`service.fine_tuning`). A measured layer takes a few short fits
 more; a search takes the whole once a trial.
 """
@@ -17,15 +17,21 @@ from jobs.schemas.jobs import Estimate, EstimatedLayer, EstimatedSearch, Estimat
 from jobs.schemas.settings import JobSettings
 from service.fine_tuning import Tuning, operations, tuning
 
-# Measured on two CPU cores, rounded: numbers of a large matrix product a second, and the start of one operation.
+# Measured on two CPU cores, rounded: multiplications a second of a network's layers, those of decoding, where gates are
+# applied several at a time (docs/contraction.md), and what a gate costs beside them.
 OPERATIONS_A_SECOND = 6e9
-SECONDS_A_GATE = 1e-4
+DECODING_OPERATIONS_A_SECOND = 4e10
+SECONDS_A_GATE = 4e-5
 START_SECONDS = 10.0
 START_BYTES = 600 * 1024**2
 FROZEN_COPIES = 3
 """Of the checkpoint in memory: the file's, the model's and the teacher's."""
 TRAINED_COPIES = 6
 """With the gradients and Adam's two moments of all that stays dense."""
+DECODING_TENSORS = 4
+"""Of the size of a weight, at any depth, for decoding it and for the gradient (docs/contraction.md)."""
+FIT_TENSORS = 3
+"""Further ones of the fit: the weight, its difference from the network, and that weighted by the inputs' moments."""
 
 BYTES_OF_DTYPE = {"float64": 8, "F64": 8, "float16": 2, "F16": 2, "bfloat16": 2, "BF16": 2}
 DEFAULT_BYTES = 4
@@ -119,7 +125,7 @@ def _decode_seconds(entry: PlanEntry) -> float:
     structure = entry.structure
     gates = len(structure.gate_shapes)
     operations = 3 * structure.size * sum(into for _, into in structure.gate_shapes)
-    return gates * SECONDS_A_GATE + operations / OPERATIONS_A_SECOND
+    return gates * SECONDS_A_GATE + operations / DECODING_OPERATIONS_A_SECOND
 
 
 def _fit_seconds(settings: JobSettings, plan: Plan) -> float:
@@ -131,17 +137,12 @@ def _tune_seconds(settings: JobSettings, plan: Plan, work: Tuning) -> float:
     return decoding + operations(work, settings.fine_tune) / OPERATIONS_A_SECOND
 
 
-def _decoded_entries(entry: PlanEntry) -> int:
-    """Entries of all the products that decoding a weight keeps for the backward pass."""
-    return sum(term.size * (term.depth + 2) for term in entry.structure.terms)
-
-
 def _memory(settings: JobSettings, plan: Plan, checkpoint: FileRecord, dataset: FileRecord | None) -> int:
-    """The copies of the model; each TN layer's product of the largest weight; the data."""
-    largest = max((_decoded_entries(entry) for entry in plan.entries), default=0)
+    """The copies of the model; the tensors of the largest weight; the data."""
+    largest = max((entry.structure.size for entry in plan.entries), default=0)
     data = _data_bytes(settings, dataset) if dataset else 0
     copies = FROZEN_COPIES if settings.fine_tune.dense == "freeze" else TRAINED_COPIES
-    return START_BYTES + copies * checkpoint.bytes + 4 * 3 * largest + data
+    return START_BYTES + copies * checkpoint.bytes + 4 * (DECODING_TENSORS + FIT_TENSORS) * largest + data
 
 
 def _data_bytes(settings: JobSettings, dataset: FileRecord) -> int:

@@ -3,11 +3,16 @@
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
-EVALUATION_BATCH = 1024
+MOST_SAMPLES = 1024
+MOST_BYTES = 2**28
+"""Of the largest result of an operation, for all samples that a model is given at a time."""
 LATENCY_RUNS = 30
 
 
@@ -25,7 +30,8 @@ def top1(model: nn.Module, inputs: Tensor, labels: Tensor, on_batch: Callable[[f
     """
     model.eval()
     device = next(model.parameters()).device
-    return top1_of(lambda batch: model(batch.to(device)), inputs, labels, on_batch)
+    at_once = samples_at_once(model, inputs)
+    return top1_of(lambda batch: model(batch.to(device)), inputs, labels, at_once, on_batch)
 
 
 @torch.no_grad()
@@ -33,17 +39,60 @@ def top1_of(
     forward: Callable[[Tensor], Tensor],
     inputs: Tensor,
     labels: Tensor,
+    at_once: int,
     on_batch: Callable[[float], None] | None = None,
 ) -> float:
-    """`top1` of whatever turns a batch of inputs into scores, (batch, classes), on any device."""
+    """`top1` of whatever turns a batch of inputs, of at most `at_once`, into scores (batch, classes), on any device."""
     correct = 0
-    for start in range(0, len(inputs), EVALUATION_BATCH):
-        scores = forward(inputs[start : start + EVALUATION_BATCH])
-        wanted = labels[start : start + EVALUATION_BATCH].to(scores.device)
+    for start in range(0, len(inputs), at_once):
+        scores = forward(inputs[start : start + at_once])
+        wanted = labels[start : start + at_once].to(scores.device)
         correct += int((scores.argmax(dim=1) == wanted).sum())
         if on_batch is not None:
-            on_batch(min(1.0, (start + EVALUATION_BATCH) / len(inputs)))
+            on_batch(min(1.0, (start + at_once) / len(inputs)))
     return correct / len(inputs)
+
+
+@torch.no_grad()
+def samples_at_once(model: nn.Module, inputs: Tensor) -> int:
+    """How many samples a model can be given at a time, so that no operation's result has more than 256 MiB.
+
+    It is run on one sample and on two: what a result grows by is what each further sample takes.
+
+    Args:
+        model: In evaluation mode.
+        inputs: (N, ...), at least one, on any device.
+
+    Returns:
+        From 1 to 1,024; always the same for the same network and the same shape of its inputs.
+    """
+    device = next(model.parameters()).device
+    few = inputs[[0, 0]].to(device)
+    model(few[:1])  # encoded weights are decoded now, and kept
+    one, two = _sizes_of_results(model, few[:1]), _sizes_of_results(model, few)
+    growth = [more - less for less, more in zip(one, two, strict=False)]
+    return max(1, min(MOST_SAMPLES, MOST_BYTES // max(1, *growth)))
+
+
+def _sizes_of_results(model: nn.Module, inputs: Tensor) -> list[int]:
+    """The bytes of the result of each operation, in their order."""
+    sizes = _SizesOfResults()
+    with sizes:
+        model(inputs.clone())  # it may begin with an operation in place
+    return sizes.found
+
+
+class _SizesOfResults(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the bytes of what each operation returns."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: list[int] = []
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = operation(*args, **(kwargs or {}))
+        self.found.append(sum(leaf.nbytes for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)))
+        return result
 
 
 @torch.no_grad()

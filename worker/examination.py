@@ -33,6 +33,7 @@ class Question:
         graph_file: The checked checkpoint whose graph builds them, or None. Without a name too, nothing is evaluated.
         input_shape: Of one sample as the network takes it, or None where there is no network.
         config: Of an architecture that is built by one, or None.
+        at_once: How many samples an artifact is given at a time.
         reference: A safetensors file of `inputs` and the `outputs` that the job's model has for them, or None. It is
             there where a network has no data set.
     """
@@ -47,6 +48,7 @@ class Question:
     graph_file: str | None = None
     input_shape: list[int] | None = None
     config: Mapping[str, Any] | None = None
+    at_once: int = 1
     reference: str | None = None
 
     def to_json(self) -> str:
@@ -123,7 +125,7 @@ class Examination:
     def _of_program(self, forward: Forward) -> Found:
         """What a program does."""
         if self._data is not None:
-            return Found(accuracy=top1_of(forward, *self._data))
+            return Found(accuracy=top1_of(forward, *self._data, self._question.at_once))
         if self._reference is not None:
             outputs, expected = forward(self._reference["inputs"]).cpu(), self._reference["outputs"]
             return Found(difference=relative_difference(outputs, expected))

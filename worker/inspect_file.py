@@ -1,14 +1,13 @@
 """Inspection of an upload: the sandbox reads it, and only what it wrote is kept for jobs."""
 
 import logging
-import tempfile
-from pathlib import Path
 
 from jobs import files, records
 from jobs.problems import ProblemError
 from jobs.publishing import try_publish_job
 from worker.resources import Resources
 from worker.sandbox import Limits, read_upload
+from worker.scratch import scratch_folder
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +25,7 @@ def inspect_file(file_id: str, resources: Resources) -> None:
     if file is None:
         log.info("file %s: nothing to do", file_id)
         return
-    with tempfile.TemporaryDirectory(prefix=f"{file_id}-") as name:
-        folder = Path(name)
+    with scratch_folder() as folder:
         source, out = folder / "upload", folder / "checked"
         out.mkdir()
         resources.store.get_to_file(file.upload_key, source)

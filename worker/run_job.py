@@ -1,7 +1,6 @@
 """What a message about a job makes a worker do: take the job's lease, and keep it while an attempt runs."""
 
 import logging
-import tempfile
 from pathlib import Path
 
 from jobs import leases
@@ -10,6 +9,7 @@ from jobs.problems import ProblemError
 from worker.garbage import uncollected
 from worker.lease_keeper import LeaseKeeper, Lost
 from worker.resources import Resources
+from worker.scratch import scratch_folder
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +33,9 @@ def run_job(job_id: str, resources: Resources) -> None:
         grace_s=settings.cancel_grace_s,
         stop_file=resources.stop_file,
     )
-    with keeper, tempfile.TemporaryDirectory(prefix=f"{job_id}-") as folder:
+    with keeper, scratch_folder() as folder:
         try:
-            _attempt(lease, keeper, Path(folder), resources)
+            _attempt(lease, keeper, folder, resources)
         except (Lost, LeaseLost):
             log.warning("job %s: attempt %s lost its lease", job_id, lease.attempt)
 

@@ -94,6 +94,14 @@ def test_lenet5_finds_the_padding_from_the_input_size(kernels, features, shape, 
     torch.testing.assert_close(built.model(x), lenet_forward(state, x, padding), rtol=1e-4, atol=1e-2)
 
 
+def test_a_padding_that_the_input_size_leaves_open_is_said():
+    built = architectures.build("lenet5", lenet_state(16, (3, 3)), (1, 8, 8))
+    assert [found["padding"] for found in built.details["candidates"]] == [[1, 0], [0, 1]]
+    assert [caveat["code"] for caveat in built.caveats] == ["architecture_ambiguous"]
+    assert architectures.build("lenet5", lenet_state(), (1, 28, 28)).caveats == ()
+    assert architectures.build("lenet5", lenet_state(), None).caveats == ()  # nothing is computed with it
+
+
 @pytest.mark.parametrize("features", [16, 16 * 4, 400, 16 * 6 * 3, 16 * 7])
 @pytest.mark.parametrize("kernels", [(5, 5), (3, 3), (3, 5), (2, 4)])
 def test_lenet5_without_data_takes_an_input_that_fits_the_weights(features: int, kernels: tuple[int, int]):

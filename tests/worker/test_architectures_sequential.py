@@ -247,13 +247,15 @@ def test_what_the_weights_leave_open_is_said():
         (1, 2, 1),
         (1, 3, 1),
     ]
-    assert [note for note in built.details["notes"] if "4 ways" in note]
+    (caveat,) = built.caveats
+    assert caveat["code"] == "architecture_ambiguous"
+    assert "4 forms" in caveat["detail"]
     assert architectures.build("alexnet", state, (3, 32, 32)).details == built.details
 
 
 def test_forms_that_do_the_same_are_one_candidate():
     built = architectures.build("vgg16", narrow_state("vgg16", area=1, channels=1), (1, 32, 32))
-    assert built.details["notes"] == []
+    assert built.caveats == ()
     assert len(built.details["candidates"]) == 1
 
 

@@ -6,11 +6,12 @@ import pytest
 import torch
 from support.contractions import count_contractions
 from support.digits import DigitsLeNet, accuracy
+from torch import nn
 
 import adtn
 from worker import datasets
 from worker.blueprint import Blueprint
-from worker.evaluation import LATENCY_RUNS, top1
+from worker.evaluation import LATENCY_RUNS, samples_at_once, top1
 from worker.pipeline.evaluate import dense_state
 from worker.pipeline.inspect import Inputs
 from worker.pipeline.run import latencies
@@ -53,3 +54,22 @@ def test_latency_of_decoding_is_that_of_decoding_all_weights(monkeypatch: pytest
     counts = count_contractions(monkeypatch)
     latencies(inputs, compressed, fitted)
     assert counts.forward == len(fitted) * (3 + LATENCY_RUNS)
+
+
+def test_a_network_is_given_so_many_samples_that_no_result_takes_more_than_its_share(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("worker.evaluation.MOST_BYTES", 2**20)
+    convolution = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    # Of all results that of the convolution is the largest: 64 channels of floats.
+    assert samples_at_once(convolution, torch.zeros(5, 3, 16, 16)) == 2**20 // (64 * 16 * 16 * 4)
+    assert samples_at_once(convolution, torch.zeros(1, 3, 1, 1)) == 1024
+    assert samples_at_once(convolution, torch.zeros(1, 3, 80, 80)) == 1
+
+
+def test_weights_that_are_decoded_are_no_part_of_what_a_sample_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.evaluation.MOST_BYTES", 2**15)  # a weight has more
+    samples = torch.zeros(3, 1, 8, 8)
+    expected = samples_at_once(DigitsLeNet().eval(), samples)
+    assert 1 < expected < 1024
+    assert samples_at_once(encoded_lenet().eval(), samples) == expected

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from jobs import records
 from jobs.database import Database
@@ -67,11 +68,19 @@ def test_attempt_that_lost_its_lease_leaves_the_job_to_the_next(
     assert artifacts(db, job_id) == []
 
 
+def no_memory_of_torch() -> RuntimeError:
+    """What torch raises where the machine has too little memory."""
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(2**55)
+    return raised.value
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
         (ProblemError("dataset_mismatch", "..."), "dataset_mismatch"),
         (MemoryError("..."), "out_of_memory"),
+        (no_memory_of_torch(), "out_of_memory"),
         (ZeroDivisionError("secret detail"), "internal_error"),
     ],
 )

@@ -104,6 +104,17 @@ def test_archives_of_idx_files_are_read(tmp_path: Path, read: Any, arrays: Array
     require_same(found, arrays, "uint8")
 
 
+@pytest.mark.parametrize("first", ["plain", "packed"])
+def test_of_a_file_that_lies_beside_its_packed_self_the_former_is_read(
+    tmp_path: Path, read: Any, arrays: Arrays, first: str
+):
+    plain = mnist_files(arrays, "plain")
+    packed = {f"{name}.gz": b"not looked at" for name in plain if name.startswith("./data/")}
+    path = tmp_path / "data"
+    write_archive(path, {**plain, **packed} if first == "plain" else {**packed, **plain}, "zip")
+    require_same(read(path), arrays, "uint8")
+
+
 @pytest.mark.parametrize(("kind", "dtype"), [(0x09, "i1"), (0x0B, "i2"), (0x0C, "i4"), (0x0D, "f4"), (0x0E, "f8")])
 def test_idx_files_of_other_types_become_float32(tmp_path: Path, read: Any, arrays: Arrays, kind: int, dtype: str):
     arrays |= {name: arrays[name].astype(np.float64).astype(dtype) for name in ("train_x", "test_x")}

@@ -35,6 +35,22 @@ class Architecture:
         return int(self.details["classes"])
 
 
+def ambiguous(ways: int) -> tuple[dict[str, str], ...]:
+    """The caveat of a network that can be built in several ways; none if there is one way.
+
+    Args:
+        ways: How many forms have weights of these shapes and take such samples.
+    """
+    if ways == 1:
+        return ()
+    detail = (
+        f"strides, padding and pools leave no trace in the weights: {ways} forms of the network fit, and the first of "
+        "environment.architecture.candidates was taken; if the accuracy before is not the one you know, upload the "
+        "model with its graph, as .pt2"
+    )
+    return ({"code": "architecture_ambiguous", "detail": detail},)
+
+
 def load_float32(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     """Load a state dict whose keys and shapes are the model's; what is one tensor there is one parameter here.
 

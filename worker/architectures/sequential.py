@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from worker.architectures.architecture import Architecture, drop_counters, load_float32
+from worker.architectures.architecture import Architecture, ambiguous, drop_counters, load_float32
 from worker.architectures.candidates import candidates
 from worker.architectures.convolutional import ConvNet
 from worker.architectures.layout import Layout, closest
@@ -36,11 +36,6 @@ def build(network: Network, state: Mapping[str, Tensor], input_shape: tuple[int,
     model = ConvNet(layout, fitting[0].form, sizes)
     notes = load_float32(model, state)
     drop_counters(model, state)
-    if len(fitting) > 1:
-        notes.append(
-            f"strides, padding and pools leave no trace in the weights: {len(fitting)} ways fit, the first of "
-            "`candidates` is taken"
-        )
     details = {
         **_described(layout, sizes),
         "input": list(fitting[0].input_shape),
@@ -48,7 +43,8 @@ def build(network: Network, state: Mapping[str, Tensor], input_shape: tuple[int,
         "candidates": [{**found.form.described(), "input": list(found.input_shape)} for found in fitting],
         "notes": notes,
     }
-    return Architecture(network.name, model, fitting[0].input_shape, details)
+    doubts = ambiguous(len(fitting)) if input_shape is not None else ()
+    return Architecture(network.name, model, fitting[0].input_shape, details, caveats=doubts)
 
 
 def _described(layout: Layout, sizes: Mapping[str, int]) -> dict[str, object]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from adtn.encoding import decoded, encoded
 from worker.blueprint import Blueprint
 from worker.datasets import Dataset
-from worker.evaluation import top1
+from worker.evaluation import top1_of
 
 
 def restore_dtypes(model: nn.Module, original: dict[str, Tensor]) -> None:
@@ -41,6 +41,7 @@ def accuracy_of_state(
     state: dict[str, Tensor],
     dataset: Dataset,
     device: torch.device,
+    at_once: int,
     on_batch: Callable[[float], None] | None = None,
 ) -> float:
     """Build the network from a dense state dict and measure it on the test split.
@@ -50,7 +51,13 @@ def accuracy_of_state(
         state: Original keys and shapes.
         dataset: Shaped for the network.
         device: Where to compute.
+        at_once: How many samples the network is given at a time.
         on_batch: Called with the share of the samples done.
     """
-    model = blueprint.build(state, tuple(dataset.test_x.shape[1:])).model.to(device)
-    return top1(model, dataset.test_x, dataset.test_y, on_batch)
+    model = network_of(blueprint, state, dataset, device)
+    return top1_of(lambda batch: model(batch.to(device)), dataset.test_x, dataset.test_y, at_once, on_batch)
+
+
+def network_of(blueprint: Blueprint, state: dict[str, Tensor], dataset: Dataset, device: torch.device) -> nn.Module:
+    """The network of a dense state dict for the samples of a data set, in evaluation mode on a device."""
+    return blueprint.build(state, tuple(dataset.test_x.shape[1:])).model.eval().to(device)

@@ -28,6 +28,7 @@ class Measurements:
         after_fit: The same after the fit, before fine-tuning.
         final: The same of the exported numbers.
         samples: How many inputs the test split has.
+        at_once: How many of them the network is given at a time.
         latency_ms: Milliseconds a forward pass, and of one decoding; None without a model.
         seconds: Seconds by stage.
         fine_tuned: What the fine-tuning took; None without data.
@@ -40,6 +41,7 @@ class Measurements:
     after_fit: float | None = None
     final: float | None = None
     samples: int | None = None
+    at_once: int = 1
     latency_ms: dict[str, float | int] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     fine_tuned: adtn.FineTuned | None = None

@@ -14,13 +14,13 @@ import adtn
 from jobs.records import JobRecord
 from jobs.store import Store
 from worker.device import compute_alike, computing_device
-from worker.evaluation import latency_ms
+from worker.evaluation import latency_ms, samples_at_once
 from worker.examination import Question
 from worker.pipeline.attempt import Attempt
 from worker.pipeline.choose import choose
 from worker.pipeline.compress import encode, fine_tune
 from worker.pipeline.documents import write_documents
-from worker.pipeline.evaluate import accuracy_of_state, dense_state, restore_dtypes
+from worker.pipeline.evaluate import accuracy_of_state, dense_state, network_of, restore_dtypes
 from worker.pipeline.export import Artifact, Compressed, export, require_possible
 from worker.pipeline.inspect import Inputs, inspect
 from worker.pipeline.progress import ProgressReporter
@@ -98,7 +98,7 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
 
     progress.stage("verify", "opening the artifacts in a fresh process")
     reference = write_reference(inputs, compressed, job.settings.seed, folder)
-    question = question_of(job, inputs, artifacts, device, reference)
+    question = question_of(job, inputs, artifacts, measured.at_once, device, reference)
     report["verified"] = verify(question, measured.final, lambda: progress.step(0.5, "verifying"))
     artifacts += write_documents(job, report, artifacts, folder)
     return Outcome(report, artifacts)
@@ -115,13 +115,15 @@ def measure_accuracy(
     blueprint, dataset = attempt.inputs.blueprint, attempt.inputs.dataset
     assert dataset is not None
     states = {"original": attempt.inputs.state, "fitted": after_fit, "compressed": compressed}
+    original = network_of(blueprint, attempt.inputs.state, dataset, device)
+    measured.at_once = samples_at_once(original, dataset.test_x)
     found = []
     for number, (name, state) in enumerate(states.items()):
 
         def say(done: float, number: int = number, name: str = name) -> None:
             attempt.progress.step((number + done) / len(states), f"evaluating the {name} model")
 
-        found.append(accuracy_of_state(blueprint, state, dataset, device, say))
+        found.append(accuracy_of_state(blueprint, state, dataset, device, measured.at_once, say))
     measured.samples = len(dataset.test_y)
     measured.baseline, measured.after_fit, measured.final = found
 
@@ -144,7 +146,12 @@ def latencies(inputs: Inputs, compressed: dict[str, Tensor], fitted: dict[str, a
 
 
 def question_of(
-    job: JobRecord, inputs: Inputs, artifacts: list[Artifact], device: torch.device, reference: Path | None
+    job: JobRecord,
+    inputs: Inputs,
+    artifacts: list[Artifact],
+    at_once: int,
+    device: torch.device,
+    reference: Path | None,
 ) -> Question:
     """What the fresh process has to open, and on what to evaluate it."""
     dataset = inputs.files.get("dataset")
@@ -159,6 +166,7 @@ def question_of(
         graph_file=inputs.blueprint.graph_file,
         config=inputs.blueprint.config,
         input_shape=list(inputs.architecture.input_shape) if inputs.architecture else None,
+        at_once=at_once,
         reference=str(reference) if reference else None,
     )
 

@@ -17,7 +17,7 @@ from adtn.moments import InputMoments
 from adtn.plan import Plan, PlanEntry
 from adtn.structure import AnyStructure
 from jobs.planning import MEASURED_SIZES, QUICK_STEPS
-from worker.evaluation import EVALUATION_BATCH
+from worker.evaluation import samples_at_once
 from worker.graphs.logits import giving_logits
 from worker.pipeline.attempt import Attempt
 from worker.pipeline.compress import place
@@ -118,6 +118,7 @@ class _OutputLoss:
     def __init__(self, model: nn.Module, samples: Tensor) -> None:
         self._model = copy.deepcopy(model).eval()
         self._samples = samples
+        self._at_once = samples_at_once(self._model, samples)
         self._expected, self._classes = self._logits(self._model)
 
     def __call__(self, layer: Layer, fitted: ADTN, moments: Mapping[str, InputMoments]) -> float:
@@ -131,7 +132,7 @@ class _OutputLoss:
         """Of each sample and class, (samples, classes), and how they become shares."""
         device = next(model.parameters()).device
         with giving_logits(model) as classes:
-            outputs = [model(part.to(device)) for part in torch.split(self._samples, EVALUATION_BATCH)]
+            outputs = [model(part.to(device)) for part in torch.split(self._samples, self._at_once)]
         return torch.cat(outputs).double(), classes
 
 

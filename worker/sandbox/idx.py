@@ -37,7 +37,8 @@ def idx_arrays(members: Sequence[Member], limit: int) -> dict[str, StoredArray]:
     """The arrays train_x, train_y, test_x, test_y of an archive, in whatever folder of it they are.
 
     Args:
-        members: Regular files of the archive; those of other names are not looked at.
+        members: Regular files of the archive; those of other names are not looked at. Of a file that lies beside itself
+            with .gz, as libraries that download it leave it, the one without is read.
         limit: Bytes that one member may expand to.
 
     Raises:
@@ -50,11 +51,7 @@ def idx_arrays(members: Sequence[Member], limit: int) -> dict[str, StoredArray]:
         if match is None:
             continue
         name = f"{SPLITS[match[1].lower()]}_{PARTS[match[2].lower()]}"
-        if name in found:
-            raise ProblemError(
-                "dataset_invalid", f"expected one file, got {quoted(found[name].name)} and {quoted(member.name)}"
-            )
-        found[name] = member
+        found[name] = member if name not in found else _unpacked(found[name], member)
     missing = [file for name, file in EXPECTED_FILES.items() if name not in found]
     if missing:
         raise ProblemError(
@@ -62,6 +59,18 @@ def idx_arrays(members: Sequence[Member], limit: int) -> dict[str, StoredArray]:
             f"the archive lacks {', '.join(missing)} (each as it is or with .gz; links are not followed)",
         )
     return {name: _array(name, member, limit) for name, member in found.items()}
+
+
+def _unpacked(one: Member, other: Member) -> Member:
+    """Of a file that lies beside itself with .gz, the one without.
+
+    Raises:
+        ProblemError: `dataset_invalid`: they are two files.
+    """
+    for plain, packed in ((one, other), (other, one)):
+        if packed.name.lower() == f"{plain.name}.gz".lower():
+            return plain
+    raise ProblemError("dataset_invalid", f"expected one file, got {quoted(one.name)} and {quoted(other.name)}")
 
 
 def _array(name: str, member: Member, limit: int) -> StoredArray:
