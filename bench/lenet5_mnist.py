@@ -187,7 +187,8 @@ def run(data: Path, seeds: Sequence[int]) -> None:
                     print(f"seed {seed}, {goal.target}: {figures}, {result['seconds']:.0f} s", flush=True)
                     done.append(result)
     rows = [row(goal.target, done) for goal, done in zip(GOALS, runs, strict=True)]
-    store("lenet5_mnist", {"provenance": provenance("make bench DATA=FOLDER", list(seeds)), "rows": rows})
+    command = f"python -m bench lenet5-mnist --data FOLDER --seeds {len(seeds)}"
+    store("lenet5_mnist", {"provenance": provenance(command, list(seeds)), "rows": rows})
     for goal, found in zip(GOALS, rows, strict=True):
         require(goal, found)
 

@@ -23,6 +23,9 @@ MEASURED_SIZES = 5
 QUICK_STEPS = 50
 """Steps of these fits: the five cost about as much as the fit that follows, and tell sizes apart as well."""
 
+MOST_KEPT_BYTES = 4 * 2**30
+"""Of the outputs of layers that fine-tuning computes once and keeps on the worker's disk; more are computed anew."""
+
 # Where in the settings the cause of each problem stands.
 POINTERS = {
     "layer_not_found": "/compression/layers",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from adtn.plan import Plan
 from jobs.catalogue import ARCHITECTURES, DATASETS
 from jobs.files import FileRecord
+from jobs.planning import MOST_KEPT_BYTES
 from jobs.schemas.jobs import EstimatedFineTuning
 from jobs.schemas.settings import FineTuneSettings, JobSettings
 
@@ -14,6 +15,9 @@ BYTES_OF_PRECISION = {"float32": 4, "bfloat16": 2}
 KEPT = (
     "the outputs of fine_tuning.kept_layers are assumed to fit the worker's disk, and dropout to come right after them "
     "where the architecture has any: the worker looks, and may keep less or more"
+)
+TOO_LARGE = (
+    f"layers that stay the same are computed at each step: their outputs take more than {MOST_KEPT_BYTES:,} bytes"
 )
 NOT_KEPT = "with augment each step sees other images, so no layer is computed once, though what stayed dense is frozen"
 
@@ -33,6 +37,7 @@ class Tuning:
         cached_bytes: Of what they hand on, for all samples; None where that does not follow from shapes.
         frozen: Whether the gates alone are trained.
         augmented: Whether each step sees other inputs.
+        too_large: Whether layers are not kept for the bytes that they hand on.
     """
 
     samples: int
@@ -45,6 +50,7 @@ class Tuning:
     cached_bytes: int | None
     frozen: bool
     augmented: bool
+    too_large: bool
 
     def view(self) -> EstimatedFineTuning:
         """As it is sent."""
@@ -58,6 +64,8 @@ class Tuning:
         """What is assumed."""
         if self.kept_layers:
             return [KEPT]
+        if self.too_large:
+            return [TOO_LARGE]
         return [NOT_KEPT] if self.steps and self.frozen and self.augmented else []
 
 
@@ -80,6 +88,10 @@ def tuning(settings: JobSettings, plan: Plan, checkpoint: FileRecord, dataset: F
     if steps and frozen and not augmented:
         kept, numbers = _steady(settings, plan, checkpoint)
     width = BYTES_OF_PRECISION[settings.fine_tune.precision]
+    cached = None if numbers is None else samples * numbers * width
+    too_large = cached is not None and cached > MOST_KEPT_BYTES
+    if too_large:
+        kept, cached = (), 0
     sizes = {layer["name"]: layer["parameters"] for layer in checkpoint.layers or []}
     return Tuning(
         samples=samples,
@@ -89,9 +101,10 @@ def tuning(settings: JobSettings, plan: Plan, checkpoint: FileRecord, dataset: F
         gates=plan.parameters,
         kept=sum(sizes[name] for name in kept),
         kept_layers=kept,
-        cached_bytes=None if numbers is None else samples * numbers * width,
+        cached_bytes=cached,
         frozen=frozen,
         augmented=augmented,
+        too_large=too_large,
     )
 
 

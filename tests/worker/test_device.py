@@ -11,9 +11,12 @@ from worker.device import compute_alike
 
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
-    before = torch.get_deterministic_debug_mode()
+    mode, backends = torch.get_deterministic_debug_mode(), (torch.backends.cudnn, torch.backends.cuda.matmul)
+    rounded = [backend.allow_tf32 for backend in backends]
     yield
-    torch.set_deterministic_debug_mode(before)
+    torch.set_deterministic_debug_mode(mode)
+    for backend, allowed in zip(backends, rounded, strict=True):
+        backend.allow_tf32 = allowed
 
 
 def unpooled() -> torch.Tensor:
@@ -32,3 +35,10 @@ def test_on_an_accelerator_it_warns() -> None:
     compute_alike(torch.device("cuda"))
     with pytest.warns(UserWarning, match="does not have a deterministic implementation"):
         assert unpooled().sum() == 5 + 7 + 13 + 15
+
+
+def test_on_a_card_float32_is_float32() -> None:
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+    compute_alike(torch.device("cuda"))
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32

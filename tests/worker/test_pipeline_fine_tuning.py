@@ -48,6 +48,26 @@ def test_what_stayed_dense_may_stay_as_it_was(resources: Resources, checkpoint_i
     assert report.fine_tuning.not_cached is None
 
 
+def test_an_estimate_knows_that_too_much_is_not_kept(
+    resources: Resources, checkpoint_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"compression": {"layers": ["fc2"], "structure": {"depth": 1}}, "fine_tune": {"dense": "freeze"}}
+    wish = JobSettings.model_validate({"checkpoint": checkpoint_id, **WISH, **settings})
+    checkpoint = files.get(resources.db, "local", checkpoint_id)
+
+    def found() -> tuple[int | None, list[str], str]:
+        told = estimate(wish, plans_for(wish.compression, checkpoint), checkpoint, None)
+        assert told.fine_tuning is not None
+        return told.fine_tuning.cached_bytes, told.fine_tuning.kept_layers, told.notes[-1]
+
+    bytes_kept = 1437 * 96 * 4  # what fc2 takes in
+    monkeypatch.setattr("service.fine_tuning.MOST_KEPT_BYTES", bytes_kept)
+    assert found()[:2] == (bytes_kept, ["conv1", "conv2", "fc1"])
+    monkeypatch.setattr("service.fine_tuning.MOST_KEPT_BYTES", bytes_kept - 1)
+    assert found()[:2] == (0, [])
+    assert "their outputs take more than" in found()[2]
+
+
 @pytest.mark.usefixtures("unverified")
 def test_an_estimate_knows_what_will_be_computed_once(resources: Resources, checkpoint_id: str, tmp_path: Path) -> None:
     settings = {

@@ -1,6 +1,7 @@
 """From the settings of a job to the options of the library."""
 
 from adtn import FineTuneOptions, FitOptions
+from jobs.planning import MOST_KEPT_BYTES
 from jobs.schemas.settings import JobSettings
 
 
@@ -25,4 +26,5 @@ def fine_tune_options(settings: JobSettings) -> FineTuneOptions:
         dense=wish.dense,
         accumulate=wish.accumulate,
         precision=wish.precision,
+        cache_bytes=MOST_KEPT_BYTES,
     )
