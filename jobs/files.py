@@ -14,8 +14,9 @@ from jobs.problems import ProblemError
 from jobs.states import ACTIVE, FileStatus, Purpose
 from jobs.tables import FileRow, JobRow
 
-# An inspection is over well before: the sandbox has limits of its own.
+# An inspection is over before: the sandbox has limits of its own, which grow with the file (`worker.sandbox.Limits`).
 INSPECTION_S = 300.0
+INSPECTION_S_PER_GIB = 300.0
 
 
 @dataclass(frozen=True)
@@ -167,10 +168,13 @@ def load_for_worker(db: Database, file_id: str) -> FileRecord | None:
                 FileRow.status == "processing",
                 or_(FileRow.inspected_until.is_(None), FileRow.inspected_until < time),
             )
-            .values(inspections=FileRow.inspections + 1, inspected_until=time + timedelta(seconds=INSPECTION_S))
+            .values(inspections=FileRow.inspections + 1, inspected_until=time)
             .returning(FileRow)
         ).one_or_none()
-        return None if row is None else record(row)
+        if row is None:
+            return None
+        row.inspected_until = time + timedelta(seconds=INSPECTION_S + INSPECTION_S_PER_GIB * row.bytes / 2**30)
+        return record(row)
 
 
 def mark_ready(
