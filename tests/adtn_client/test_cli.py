@@ -1,8 +1,10 @@
 """The command `adtn` as a user runs it: what it prints, where, and how it exits."""
 
+import contextlib
 import hashlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -161,6 +163,28 @@ def test_compress_goes_all_the_way(server: ScriptedServer, tmp_path: Path) -> No
         assert said in done.stderr
 
 
+def test_on_a_terminal_progress_is_a_bar(server: ScriptedServer, tmp_path: Path) -> None:
+    server.script.append(CompressingServer(["queued", "running", "running", "succeeded"]))
+    (tmp_path / "m.pt").write_bytes(b"weights")
+    ours, terminal = pty.openpty()
+    command = [ADTN, "compress", tmp_path / "m.pt", "--exports", "adtn", "--out", tmp_path / "out"]
+    with subprocess.Popen(
+        command, env=environment(server) | {"TERM": "xterm"}, stdout=terminal, stderr=terminal
+    ) as run:
+        os.close(terminal)
+        shown = b""
+        with contextlib.suppress(OSError):  # what Linux gives once the other side is closed
+            while found := os.read(ours, 4096):
+                shown += found
+    os.close(ours)
+    assert run.returncode == 0, shown.decode()
+    text = shown.decode()
+    assert "━" in text  # of the bar
+    assert "fc1" in text  # what is being done
+    assert "100%" in text
+    assert "98.17% at the end" in text
+
+
 def test_compress_sends_a_config_as_it_is(server: ScriptedServer, tmp_path: Path) -> None:
     service = CompressingServer(["succeeded"])
     server.script.append(service)
@@ -317,6 +341,14 @@ def test_download_of_an_unfinished_job_says_so(server: ScriptedServer, tmp_path:
     done = adtn("download", "job_1", "--out", tmp_path, server=server)
     assert done.returncode == 1
     assert "job_1 is running; its artifacts are there once it has succeeded" in done.stderr
+
+
+def test_download_fetches_the_artifacts_of_a_job(server: ScriptedServer, tmp_path: Path) -> None:
+    service = CompressingServer(["succeeded"])
+    server.script.append(service)
+    done = adtn("download", "job_1", "--out", tmp_path / "out", server=server)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "model.adtn.safetensors").read_bytes() == service.artifact
 
 
 def test_keys_are_made_listed_and_revoked(tmp_path: Path) -> None:
