@@ -186,10 +186,13 @@ def mark_ready(
     layers: list[dict[str, Any]],
     aliases: dict[str, str],
     checked_key: str,
-) -> None:
+) -> bool:
     """Write what the inspection found; nothing happens if the file is inspected already or gone.
 
     The caller then publishes the jobs that waited: `records.waiting_for`.
+
+    Returns:
+        Whether the file is still there.
     """
     with db.begin() as session:
         session.execute(
@@ -206,6 +209,7 @@ def mark_ready(
             ),
             execution_options={"synchronize_session": False},
         )
+        return session.get(FileRow, file_id) is not None
 
 
 def mark_rejected(db: Database, file_id: str, error: ProblemError) -> None:

@@ -38,7 +38,7 @@ def inspect_file(file_id: str, resources: Resources) -> None:
             return
         checked_key = f"files/{file_id}/checked.safetensors"
         resources.store.put_file(checked_key, inspection.tensors)
-        files.mark_ready(
+        is_there = files.mark_ready(
             resources.db,
             file_id,
             format=inspection.format,
@@ -47,5 +47,8 @@ def inspect_file(file_id: str, resources: Resources) -> None:
             aliases=inspection.aliases,
             checked_key=checked_key,
         )
+        if not is_there:  # deleted meanwhile, with the objects that it had then
+            resources.store.delete(files.folder(file_id))
+            return
     for job_id in records.waiting_for(resources.db, file_id):
         try_publish_job(resources.db, resources.app, job_id)

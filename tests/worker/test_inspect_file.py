@@ -1,6 +1,7 @@
 """A file is rejected for its own faults only."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,3 +36,26 @@ def test_file_is_not_rejected_for_a_fault_of_the_worker(
     except ProblemError as problem:
         assert problem.code == code  # noqa: PT017 - raised for two of the three
     assert files.get(db, "local", file.id).status == status
+
+
+def test_nothing_is_left_of_a_file_that_is_deleted_while_it_is_read(
+    resources: Resources, db: Database, checkpoint_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_id = "file_" + "2" * 32
+    read_upload = module.read_upload
+
+    def read_and_delete(*arguments: Any) -> Any:
+        found = read_upload(*arguments)
+        files.delete(db, "local", file_id)
+        return found
+
+    monkeypatch.setattr(module, "read_upload", read_and_delete)
+    resources.store.put_file(f"files/{file_id}/upload", checkpoint_file)
+    with db.begin() as session:
+        size = checkpoint_file.stat().st_size
+        files.create(
+            session, file_id, owner="local", filename="m.safetensors", purpose="checkpoint", size=size, sha256="0"
+        )
+    module.inspect_file(file_id, resources)
+    with pytest.raises(FileNotFoundError):
+        resources.store.size(f"files/{file_id}/checked.safetensors")
