@@ -50,7 +50,7 @@ class Feed:
     """Hands out samples, always in the same order for the same seed.
 
     On an accelerator, samples that take at most a quarter of its free memory are moved there at once. Of others each
-    batch is copied through pinned memory, which does not make the CPU wait.
+    batch is copied; to a CUDA device through pinned memory, which does not make the CPU wait.
 
     Args:
         samples: On any device.
@@ -127,7 +127,8 @@ def batches(order: Tensor, size: int) -> Iterator[Tensor]:
 
 def _placed(samples: Tensor, device: torch.device) -> Tensor:
     """The samples on an accelerator if they leave most of its memory free, else where they are."""
-    if device.type == "cpu" or samples.device == device:
+    memory = getattr(torch.get_device_module(device), "mem_get_info", None)  # Apple's does not tell
+    if device.type == "cpu" or samples.device == device or memory is None:
         return samples
-    free, _ = torch.get_device_module(device).mem_get_info(device)
+    free, _ = memory(device)
     return samples.to(device) if samples.nbytes <= _DEVICE_SHARE * free else samples

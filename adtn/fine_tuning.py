@@ -17,6 +17,7 @@ from adtn.errors import NothingToTrain, ShapeError, TrainingDiverged
 from adtn.feeding import Feed, MicroBatch, Samples
 from adtn.fine_tune_options import FineTuneOptions
 from adtn.freezing import trainable
+from adtn.generators import devices_with_generators
 from adtn.losses import distillation_loss, task_loss
 from adtn.module import ADTN
 from adtn.precision import computing_in, in_full
@@ -107,8 +108,7 @@ def fine_tune(
         stack.callback(_show_whole_rounding, rounded)
         stack.enter_context(trainable(model, options.dense))
         # Dropout draws from torch's global generator: it is seeded here and given back as it was.
-        accelerators = [] if device.type == "cpu" else [device]
-        stack.enter_context(torch.random.fork_rng(accelerators, device_type=device.type))
+        stack.enter_context(torch.random.fork_rng(devices_with_generators(device), device_type=device.type))
         taught = Teacher(teacher, options.precision) if teacher is not None and options.distill else None
         optimiser = _optimiser(model, options)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="adtn-activations-")))

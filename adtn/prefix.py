@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from adtn.freezing import buffers_restored
+from adtn.generators import devices_with_generators
 from adtn.module import ADTN
 
 
@@ -146,8 +147,8 @@ def _steady(traced: fx.GraphModule, samples: Tensor) -> dict[fx.Node, object]:
 def _state(model: nn.Module, device: torch.device) -> list[Tensor]:
     """What an operation may change besides its outputs: generators and buffers."""
     generators = [torch.get_rng_state()]
-    if device.type != "cpu":
-        generators.append(torch.get_device_module(device).get_rng_state(device))
+    for other in devices_with_generators(device):
+        generators.append(torch.get_device_module(other).get_rng_state(other))
     return [*generators, *(buffer.clone() for buffer in model.buffers())]
 
 

@@ -14,7 +14,7 @@ from jobs.problems import ProblemError
 from jobs.states import ACTIVE, FileStatus, Purpose
 from jobs.tables import FileRow, JobRow
 
-# An inspection is over before: the sandbox has limits of its own, which grow with the file (`worker.sandbox.Limits`).
+# The sandbox is done with a file before (`worker.sandbox.Limits`); then the claim is renewed, to store what it wrote.
 INSPECTION_S = 300.0
 INSPECTION_S_PER_GIB = 300.0
 
@@ -173,8 +173,21 @@ def load_for_worker(db: Database, file_id: str) -> FileRecord | None:
         ).one_or_none()
         if row is None:
             return None
-        row.inspected_until = time + timedelta(seconds=INSPECTION_S + INSPECTION_S_PER_GIB * row.bytes / 2**30)
+        _claim(row, time)
         return record(row)
+
+
+def renew(db: Database, file_id: str) -> None:
+    """Claim a file anew in the middle of its inspection; nothing happens if it is inspected already or gone."""
+    with db.begin() as session:
+        row = session.get(FileRow, file_id)
+        if row is not None and row.status == "processing":
+            _claim(row, now(session))
+
+
+def _claim(row: FileRow, time: datetime) -> None:
+    """Keep other inspections away for a while."""
+    row.inspected_until = time + timedelta(seconds=INSPECTION_S + INSPECTION_S_PER_GIB * row.bytes / 2**30)
 
 
 def mark_ready(

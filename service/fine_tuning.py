@@ -37,7 +37,7 @@ class Tuning:
         cached_bytes: Of what they hand on, for all samples; None where that does not follow from shapes.
         frozen: Whether the gates alone are trained.
         augmented: Whether each step sees other inputs.
-        too_large: Whether layers are not kept for the bytes that they hand on.
+        outputs_too_large: Whether layers are not kept for the bytes that they hand on.
     """
 
     samples: int
@@ -50,7 +50,7 @@ class Tuning:
     cached_bytes: int | None
     frozen: bool
     augmented: bool
-    too_large: bool
+    outputs_too_large: bool
 
     def view(self) -> EstimatedFineTuning:
         """As it is sent."""
@@ -64,7 +64,7 @@ class Tuning:
         """What is assumed."""
         if self.kept_layers:
             return [KEPT]
-        if self.too_large:
+        if self.outputs_too_large:
             return [TOO_LARGE]
         return [NOT_KEPT] if self.steps and self.frozen and self.augmented else []
 
@@ -89,8 +89,8 @@ def tuning(settings: JobSettings, plan: Plan, checkpoint: FileRecord, dataset: F
         kept, numbers = _steady(settings, plan, checkpoint)
     width = BYTES_OF_PRECISION[settings.fine_tune.precision]
     cached = None if numbers is None else samples * numbers * width
-    too_large = cached is not None and cached > MOST_KEPT_BYTES
-    if too_large:
+    outputs_too_large = cached is not None and cached > MOST_KEPT_BYTES
+    if outputs_too_large:
         kept, cached = (), 0
     sizes = {layer["name"]: layer["parameters"] for layer in checkpoint.layers or []}
     return Tuning(
@@ -104,7 +104,7 @@ def tuning(settings: JobSettings, plan: Plan, checkpoint: FileRecord, dataset: F
         cached_bytes=cached,
         frozen=frozen,
         augmented=augmented,
-        too_large=too_large,
+        outputs_too_large=outputs_too_large,
     )
 
 

@@ -12,7 +12,7 @@ def computing_device() -> torch.device:
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
-def compute_alike(device: torch.device) -> None:
+def compute_reproducibly(device: torch.device) -> None:
     """Choose deterministic algorithms and whole float32, so that the same seed gives the same result, as on the CPU.
 
     On the CPU an operation without one is refused. On an accelerator such operations are too common for that, the

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from worker.graphs.model import GraphModel
+
 MOST_SAMPLES = 1024
 MOST_BYTES = 2**28
 """Of the largest result of an operation, for all samples that a model is given at a time."""
@@ -55,9 +57,10 @@ def top1_of(
 
 @torch.no_grad()
 def samples_at_once(model: nn.Module, inputs: Tensor) -> int:
-    """How many samples a model can be given at a time, so that no operation's result has more than 256 MiB.
+    """How many samples a model can be given at a time, so that no result of an operation grows beyond 256 MiB.
 
-    It is run on one sample and on two: what a result grows by is what each further sample takes.
+    It is run on a few samples and on twice as many: what a result grows by is what the further samples take. A few are
+    as many as the network takes at least, and two, since operations on one sample alone are often others.
 
     Args:
         model: In evaluation mode.
@@ -66,19 +69,23 @@ def samples_at_once(model: nn.Module, inputs: Tensor) -> int:
     Returns:
         From 1 to 1,024; always the same for the same network and the same shape of its inputs.
     """
-    device = next(model.parameters()).device
-    few = inputs[[0, 0]].to(device)
-    model(few[:1])  # encoded weights are decoded now, and kept
-    one, two = _sizes_of_results(model, few[:1]), _sizes_of_results(model, few)
-    growth = [more - less for less, more in zip(one, two, strict=False)]
-    return max(1, min(MOST_SAMPLES, MOST_BYTES // max(1, *growth)))
+    sample = inputs[:1].to(next(model.parameters()).device)
+    model(sample.clone())  # encoded weights are decoded now, and kept
+    count = max(2, model.program.batch.least) if isinstance(model, GraphModel) else 2
+    less, more = (_sizes_of_results(model, sample, samples) for samples in (count, 2 * count))
+    if len(less) == len(more):
+        a_sample = max(after - before for before, after in zip(less, more, strict=True)) / count
+    else:  # what belongs to what is not known: the largest of all may be a weight, which errs on the safe side
+        a_sample = max(more) / (2 * count)
+    return int(max(1, min(MOST_SAMPLES, MOST_BYTES // max(1, a_sample))))
 
 
-def _sizes_of_results(model: nn.Module, inputs: Tensor) -> list[int]:
-    """The bytes of the result of each operation, in their order."""
+def _sizes_of_results(model: nn.Module, sample: Tensor, count: int) -> list[int]:
+    """The bytes of the result of each operation on so many equal samples, in their order."""
+    inputs = sample.repeat(count, *(1 for _ in sample.shape[1:]))
     sizes = _SizesOfResults()
     with sizes:
-        model(inputs.clone())  # it may begin with an operation in place
+        model(inputs)
     return sizes.found
 
 

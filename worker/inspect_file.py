@@ -36,6 +36,7 @@ def inspect_file(file_id: str, resources: Resources) -> None:
                 raise
             files.mark_rejected(resources.db, file_id, problem)
             return
+        files.renew(resources.db, file_id)
         checked_key = f"files/{file_id}/checked.safetensors"
         resources.store.put_file(checked_key, inspection.tensors)
         is_there = files.mark_ready(

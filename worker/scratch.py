@@ -14,7 +14,7 @@ _HELD = "adtn-task-"
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """An empty folder for the block, in which `tempfile` works meanwhile, whoever calls it.
+    """An empty folder for the block, in which `tempfile` works meanwhile, whoever calls it in this process.
 
     The process holds a lock on it, which the kernel takes back however the process ends: a folder without one belongs
     to nobody.
@@ -43,7 +43,7 @@ def sweep() -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
-        except BlockingIOError:
-            pass
+        except OSError:
+            pass  # held by its task, or on a disk that knows no locks
         finally:
             os.close(lock)

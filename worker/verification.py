@@ -15,7 +15,7 @@ from types import ModuleType
 
 import torch
 
-from worker.device import compute_alike
+from worker.device import compute_reproducibly
 from worker.examination import Examination, Found, Question
 
 
@@ -55,7 +55,7 @@ def answer(question: Question) -> dict[str, Found]:
     Raises:
         RuntimeError: An artifact cannot be opened, or holds other weights than the others. It says which.
     """
-    compute_alike(torch.device(question.device))
+    compute_reproducibly(torch.device(question.device))
     examination = Examination(question)
     with absent("adtn"):
         for kind in question.artifacts:

@@ -198,5 +198,6 @@ def test_on_a_gpu_machine_only_jobs_get_the_gpu_and_a_torch_that_can_use_it() ->
     assert {f"ARG {name}=" for name in changed["build"]["args"]} <= {
         line.split("=")[0] + "=" for line in continued_lines(dockerfile) if line.startswith("ARG ")
     }
+    assert "/whl/cu" in changed["build"]["args"]["TORCH_INDEX"]
     (device,) = changed["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}

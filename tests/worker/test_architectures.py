@@ -99,7 +99,6 @@ def test_a_padding_that_the_input_size_leaves_open_is_said():
     assert [found["padding"] for found in built.details["candidates"]] == [[1, 0], [0, 1]]
     assert [caveat["code"] for caveat in built.caveats] == ["architecture_ambiguous"]
     assert architectures.build("lenet5", lenet_state(), (1, 28, 28)).caveats == ()
-    assert architectures.build("lenet5", lenet_state(), None).caveats == ()  # nothing is computed with it
 
 
 @pytest.mark.parametrize("features", [16, 16 * 4, 400, 16 * 6 * 3, 16 * 7])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from worker.device import compute_alike
+from worker.device import compute_reproducibly
 
 
 @pytest.fixture(autouse=True)
@@ -26,19 +26,19 @@ def unpooled() -> torch.Tensor:
 
 
 def test_on_the_cpu_an_operation_without_a_deterministic_form_is_refused() -> None:
-    compute_alike(torch.device("cpu"))
+    compute_reproducibly(torch.device("cpu"))
     with pytest.raises(RuntimeError, match="does not have a deterministic implementation"):
         unpooled()
 
 
 def test_on_an_accelerator_it_warns() -> None:
-    compute_alike(torch.device("cuda"))
+    compute_reproducibly(torch.device("cuda"))
     with pytest.warns(UserWarning, match="does not have a deterministic implementation"):
         assert unpooled().sum() == 5 + 7 + 13 + 15
 
 
 def test_on_a_card_float32_is_float32() -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
-    compute_alike(torch.device("cuda"))
+    compute_reproducibly(torch.device("cuda"))
     assert not torch.backends.cudnn.allow_tf32
     assert not torch.backends.cuda.matmul.allow_tf32

@@ -1,17 +1,20 @@
 """What is measured of a compressed model, and how often its weights are decoded for it."""
 
+import io
 from typing import Any
 
 import pytest
 import torch
 from support.contractions import count_contractions
 from support.digits import DigitsLeNet, accuracy
-from torch import nn
+from support.exported import seen
+from torch import Tensor, nn
 
 import adtn
 from worker import datasets
 from worker.blueprint import Blueprint
 from worker.evaluation import LATENCY_RUNS, samples_at_once, top1
+from worker.graphs.build import build
 from worker.pipeline.evaluate import dense_state
 from worker.pipeline.inspect import Inputs
 from worker.pipeline.run import latencies
@@ -65,6 +68,35 @@ def test_a_network_is_given_so_many_samples_that_no_result_takes_more_than_its_s
     assert samples_at_once(convolution, torch.zeros(5, 3, 16, 16)) == 2**20 // (64 * 16 * 16 * 4)
     assert samples_at_once(convolution, torch.zeros(1, 3, 1, 1)) == 1024
     assert samples_at_once(convolution, torch.zeros(1, 3, 80, 80)) == 1
+
+
+def test_a_recurrent_network_is_measured_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.lstm = nn.Embedding(50, 16), nn.LSTM(16, 32, batch_first=True)
+            self.head = nn.Linear(32, 5000)  # a weight far larger than a result
+
+        def forward(self, words: Tensor) -> Tensor:
+            scores: Tensor = self.head(self.lstm(self.embed(words.long()))[0])
+            return scores
+
+    monkeypatch.setattr("worker.evaluation.MOST_BYTES", 2**24)
+    assert samples_at_once(Recurrent().eval(), torch.zeros(4, 12)) == 2**24 // (12 * 5000 * 4)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, while it exports
+@pytest.mark.parametrize("least", [2, 8])
+def test_an_exported_network_that_takes_no_fewer_samples_is_measured_too(
+    monkeypatch: pytest.MonkeyPatch, least: int
+) -> None:
+    file, convolution = io.BytesIO(), nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 64, 10))
+    shapes = ({0: torch.export.Dim("batch", min=least)},)
+    torch.export.save(torch.export.export(convolution.eval(), (torch.rand(9, 3, 8, 8),), dynamic_shapes=shapes), file)
+    program = seen(file.getvalue())
+    monkeypatch.setattr("worker.evaluation.MOST_BYTES", 2**16)
+    model = build(program.graph, program.state).eval()
+    assert samples_at_once(model, torch.zeros(4, 3, 8, 8)) == 2**16 // (8 * 8 * 8 * 4)
 
 
 def test_weights_that_are_decoded_are_no_part_of_what_a_sample_takes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,11 @@ class Architecture:
         return int(self.details["classes"])
 
 
-def ambiguous(ways: int) -> tuple[dict[str, str], ...]:
+AMBIGUOUS = "architecture_ambiguous"
+"""The code of the caveat that other forms of a network fit its weights too."""
+
+
+def ambiguity_caveats(ways: int) -> tuple[dict[str, str], ...]:
     """The caveat of a network that can be built in several ways; none if there is one way.
 
     Args:
@@ -45,10 +49,10 @@ def ambiguous(ways: int) -> tuple[dict[str, str], ...]:
         return ()
     detail = (
         f"strides, padding and pools leave no trace in the weights: {ways} forms of the network fit, and the first of "
-        "environment.architecture.candidates was taken; if the accuracy before is not the one you know, upload the "
-        "model with its graph, as .pt2"
+        "environment.architecture.candidates was taken; if that is not your network, and the accuracy before not the "
+        "one you know, upload it with its graph, as .pt2"
     )
-    return ({"code": "architecture_ambiguous", "detail": detail},)
+    return ({"code": AMBIGUOUS, "detail": detail},)
 
 
 def load_float32(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from jobs.problems import Fault, ProblemError
-from worker.architectures.architecture import Architecture, ambiguous, load_float32
+from worker.architectures.architecture import Architecture, ambiguity_caveats, load_float32
 from worker.architectures.shapes import Pattern, as_image, mismatch, read_sizes
 
 KEYS: Pattern = {
@@ -87,8 +87,7 @@ def build(state: Mapping[str, Tensor], input_shape: tuple[int, ...] | None) -> A
         "candidates": [{"padding": list(variant.padding), "input": list(variant.input_shape)} for variant in variants],
         "notes": load_float32(model, state),
     }
-    doubts = ambiguous(len(variants)) if input_shape is not None else ()
-    return Architecture("lenet5", model, variants[0].input_shape, details, caveats=doubts)
+    return Architecture("lenet5", model, variants[0].input_shape, details, caveats=ambiguity_caveats(len(variants)))
 
 
 def candidates(sizes: Mapping[str, int], input_shape: tuple[int, ...] | None) -> list[Variant]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from worker.architectures.architecture import Architecture, ambiguous, drop_counters, load_float32
+from worker.architectures.architecture import Architecture, ambiguity_caveats, drop_counters, load_float32
 from worker.architectures.candidates import candidates
 from worker.architectures.convolutional import ConvNet
 from worker.architectures.layout import Layout, closest
@@ -43,8 +43,7 @@ def build(network: Network, state: Mapping[str, Tensor], input_shape: tuple[int,
         "candidates": [{**found.form.described(), "input": list(found.input_shape)} for found in fitting],
         "notes": notes,
     }
-    doubts = ambiguous(len(fitting)) if input_shape is not None else ()
-    return Architecture(network.name, model, fitting[0].input_shape, details, caveats=doubts)
+    return Architecture(network.name, model, fitting[0].input_shape, details, caveats=ambiguity_caveats(len(fitting)))
 
 
 def _described(layout: Layout, sizes: Mapping[str, int]) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from jobs.schemas.settings import CompressionSettings
+from worker.architectures.architecture import AMBIGUOUS, Architecture
 from worker.confidence import noise_of_difference
 from worker.pipeline.export import Artifact
 
@@ -82,6 +83,17 @@ def _too_few_held_out(search: Mapping[str, object]) -> Caveat | None:
         f"{samples:,} held-out samples cannot tell a drop of {drop:g} points from chance (below {noise:.2f}); with "
         "other samples the search might have chosen another size",
     )
+
+
+def caveats_of_network(architecture: Architecture | None, *, computed: bool) -> list[Caveat]:
+    """What is to be said of a network as it was built.
+
+    Args:
+        architecture: The network, or None.
+        computed: Whether anything is computed by it: else it does not matter which of several forms was taken.
+    """
+    found = architecture.caveats if architecture else ()
+    return [caveat for caveat in found if computed or caveat["code"] != AMBIGUOUS]
 
 
 def _caveat(code: str, detail: str) -> Caveat:

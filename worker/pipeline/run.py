@@ -13,10 +13,12 @@ from torch import Tensor
 import adtn
 from jobs.records import JobRecord
 from jobs.store import Store
-from worker.device import compute_alike, computing_device
+from worker.device import compute_reproducibly, computing_device
 from worker.evaluation import latency_ms, samples_at_once
 from worker.examination import Question
+from worker.opening import PROGRAMS
 from worker.pipeline.attempt import Attempt
+from worker.pipeline.caveats import caveats_of_network
 from worker.pipeline.choose import choose
 from worker.pipeline.compress import encode, fine_tune
 from worker.pipeline.documents import write_documents
@@ -51,14 +53,14 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
         AdtnError: The same, found by the library.
     """
     device = computing_device()
-    compute_alike(device)
+    compute_reproducibly(device)
     torch.manual_seed(job.settings.seed)
     measured = Measurements()
 
     progress.stage("inspect", "reading the checkpoint and the data set")
     inputs = inspect(job, store, folder, device)
     require_possible(job.settings.exports, inputs)
-    measured.network_caveats = inputs.architecture.caveats if inputs.architecture else ()
+    measured.network_caveats = caveats_of_network(inputs.architecture, computed=is_computed(job, inputs))
     # Copied only where it will teach: fits of weights alone then hold them once.
     teaches = inputs.dataset is not None and job.settings.fine_tune.distill
     teacher = copy.deepcopy(inputs.model) if teaches else None
@@ -104,6 +106,11 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
     return Outcome(report, artifacts)
 
 
+def is_computed(job: JobRecord, inputs: Inputs) -> bool:
+    """Whether anything of the job is computed by the network, rather than by its weights alone."""
+    return inputs.dataset is not None or any(kind in PROGRAMS for kind in job.settings.exports)
+
+
 def measure_accuracy(
     measured: Measurements,
     attempt: Attempt,
@@ -115,8 +122,7 @@ def measure_accuracy(
     blueprint, dataset = attempt.inputs.blueprint, attempt.inputs.dataset
     assert dataset is not None
     states = {"original": attempt.inputs.state, "fitted": after_fit, "compressed": compressed}
-    original = network_of(blueprint, attempt.inputs.state, dataset, device)
-    measured.at_once = samples_at_once(original, dataset.test_x)
+    measured.at_once = samples_at_once(network_of(blueprint, attempt.inputs.state, dataset, device), dataset.test_x)
     found = []
     for number, (name, state) in enumerate(states.items()):
 

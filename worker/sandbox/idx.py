@@ -51,7 +51,7 @@ def idx_arrays(members: Sequence[Member], limit: int) -> dict[str, StoredArray]:
         if match is None:
             continue
         name = f"{SPLITS[match[1].lower()]}_{PARTS[match[2].lower()]}"
-        found[name] = member if name not in found else _unpacked(found[name], member)
+        found[name] = member if name not in found else _one_of_twins(found[name], member)
     missing = [file for name, file in EXPECTED_FILES.items() if name not in found]
     if missing:
         raise ProblemError(
@@ -61,7 +61,7 @@ def idx_arrays(members: Sequence[Member], limit: int) -> dict[str, StoredArray]:
     return {name: _array(name, member, limit) for name, member in found.items()}
 
 
-def _unpacked(one: Member, other: Member) -> Member:
+def _one_of_twins(one: Member, other: Member) -> Member:
     """Of a file that lies beside itself with .gz, the one without.
 
     Raises:
