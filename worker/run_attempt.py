@@ -89,12 +89,9 @@ def problem_of(error: Exception) -> ProblemError:
         return ProblemError("checkpoint_invalid", str(error))
     if isinstance(error, SoftTimeLimitExceeded):
         return ProblemError("time_limit", "the job took longer than the worker allows; try fewer epochs or steps")
+    advice = "try a smaller batch size or fewer layers"
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return ProblemError("out_of_memory", f"{error}; try a smaller batch size or fewer layers")
-    if isinstance(error, RuntimeError) and "can't allocate memory" in str(
-        error
-    ):  # torch has no class for it on the CPU
-        return ProblemError(
-            "out_of_memory", "the worker has too little memory; try a smaller batch size or fewer layers"
-        )
+        return ProblemError("out_of_memory", f"{error}; {advice}")
+    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):  # on the CPU it has no class
+        return ProblemError("out_of_memory", f"the worker has too little memory; {advice}")
     return ProblemError("internal_error", "the worker met an unexpected error; its log has the details")
