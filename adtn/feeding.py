@@ -1,7 +1,9 @@
 """Hand the training loop its samples: in shuffled batches, in micro-batches, on the model's device."""
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -9,6 +11,8 @@ from torch import Tensor
 Transform = Callable[[Tensor, torch.Generator], Tensor]
 """A batch (B, ...) on the model's device, and a generator on the CPU that alone decides, to another batch."""
 
+_Item = TypeVar("_Item")
+_END = object()
 _DEVICE_SHARE = 0.25
 _TRANSFORM_SEEDS = 2**32
 """Added to the seed of the transform, which would else draw the same numbers as the order of the samples."""
@@ -50,7 +54,8 @@ class Feed:
     """Hands out samples, always in the same order for the same seed.
 
     On an accelerator, samples that take at most a quarter of its free memory are moved there at once. Of others each
-    batch is copied; to a CUDA device through pinned memory, which does not make the CPU wait.
+    batch is copied, while the step before it is computed; to a CUDA device through pinned memory, which does not make
+    the CPU wait.
 
     Args:
         samples: On any device.
@@ -85,6 +90,16 @@ class Feed:
         """Indices of the samples of each step, in a new order every time."""
         return batches(torch.randperm(len(self._labels), generator=self._order), batch_size)
 
+    def steps_of_epoch(self, batch_size: int, count: int) -> Iterator[Iterable[MicroBatch]]:
+        """The micro-batches of each step of an epoch; on an accelerator those of the next step are made meanwhile.
+
+        Args:
+            batch_size: Samples of a step.
+            count: Of micro-batches.
+        """
+        steps = (self.micro_batches(batch, count) for batch in self.epoch(batch_size))
+        return steps if self._device.type == "cpu" else one_ahead(list(parts) for parts in steps)
+
     def micro_batches(self, batch: Tensor, count: int) -> Iterator[MicroBatch]:
         """The samples of a step in parts as equal as they can be.
 
@@ -113,6 +128,15 @@ class Feed:
         if picked.device == self._device or self._device.type != "cuda":
             return picked.to(self._device)
         return picked.pin_memory().to(self._device, non_blocking=True)
+
+
+def one_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
+    """The same items, each made by a thread while the one before it is used."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="feed") as thread:
+        coming = thread.submit(next, items, _END)
+        while (item := coming.result()) is not _END:
+            coming = thread.submit(next, items, _END)
+            yield cast(_Item, item)
 
 
 def batches(order: Tensor, size: int) -> Iterator[Tensor]:

@@ -142,12 +142,13 @@ def _train(
     rates = scheduler(options.schedule, training.optimiser, steps)
     step = samples = 0
     for _ in range(options.epochs):
-        for batch in feed.epoch(options.batch_size):
+        for parts in feed.steps_of_epoch(options.batch_size, options.accumulate):
             phase_in_rounding(training.rounded, step, steps)
             training.optimiser.zero_grad()
             value = 0.0
             with decoded_once(training.model):
-                for part in feed.micro_batches(batch, options.accumulate):
+                for part in parts:
+                    samples += len(part.labels)
                     loss = part.share * _loss(training.network, part, options)
                     value += float(loss.detach())
                     if not math.isfinite(value):
@@ -158,7 +159,7 @@ def _train(
                     torch.autograd.backward(loss)
             training.optimiser.step()
             rates.step()
-            step, samples = step + 1, samples + len(batch)
+            step += 1
             if on_step is not None:
                 on_step(step, steps, value)
     return samples

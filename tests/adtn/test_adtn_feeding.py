@@ -1,10 +1,13 @@
 """Batches, micro-batches, and what is done to their inputs."""
 
+import threading
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor
 
-from adtn.feeding import Feed, Samples
+from adtn.feeding import Feed, Samples, one_ahead
 
 
 def feed(count: int = 10, seed: int = 0, **others: object) -> Feed:
@@ -71,3 +74,29 @@ def test_targets_are_those_of_the_samples_or_of_a_teacher_that_sees_what_the_mod
         assert torch.equal(part.targets, -part.inputs)
         assert (part.inputs >= 100).all()
     assert next(feed().micro_batches(batch, 1)).targets is None
+
+
+def test_the_next_item_is_made_while_one_is_used() -> None:
+    begun = [threading.Event() for _ in range(3)]
+
+    def made() -> Iterator[int]:
+        for number, event in enumerate(begun):
+            event.set()
+            yield number
+
+    found = []
+    for number in one_ahead(made()):
+        assert all(event.wait(10) for event in begun[: number + 2])
+        found.append(number)
+    assert found == [0, 1, 2]
+
+
+def test_what_fails_while_it_is_made_fails_where_it_is_wanted() -> None:
+    def made() -> Iterator[int]:
+        yield 0
+        raise ValueError("the second")
+
+    items = one_ahead(made())
+    assert next(items) == 0
+    with pytest.raises(ValueError, match="the second"):
+        next(items)
