@@ -255,7 +255,7 @@ def test_what_the_weights_leave_open_is_said():
 
 def test_forms_that_do_the_same_are_one_candidate():
     built = architectures.build("vgg16", narrow_state("vgg16", area=1, channels=1), (1, 32, 32))
-    assert built.caveats == ()
+    assert (built.caveats, built.details["notes"]) == ((), [])
     assert len(built.details["candidates"]) == 1
 
 
