@@ -1,13 +1,14 @@
 """Compress a model: fit an ADTN to the weight of every layer of a plan and put it in place."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from adtn.encoding import encode_layer
 from adtn.errors import ShapeError
-from adtn.fitting import FitOptions, fit
+from adtn.fitting import FitOptions, FitTask, fit_each
+from adtn.module import ADTN
 from adtn.moments import input_moments
 from adtn.plan import Plan
 from adtn.sharing import joined
@@ -45,7 +46,7 @@ def compress(
     """Fit and encode every layer of a plan, in place.
 
     Args:
-        model: Changed in place. If a layer cannot be fitted, those before it stay encoded.
+        model: Changed in place, after all layers have been fitted: if one cannot be, the model stays as it is.
         plan: A plan, or structures by the weight's key; by several keys for weights that one ADTN is to hold.
         options: Of the fits; layer i uses seed + i, so that equal layers start differently.
         on_step: Called after each step of a fit with the layer's key, the step, the number of steps and the squared
@@ -65,24 +66,23 @@ def compress(
     structures = _structures(plan)
     moments = {} if inputs is None else input_moments(model, inputs, {key for keys in structures for key in keys})
     means = {key: found.mean for key, found in moments.items() if found.mean is not None}
-    done: list[EncodedLayer] = []
+    tasks = []
     for i, (keys, structure) in enumerate(structures.items()):
-        name = " + ".join(keys)
         moment = moments.get(keys[0]) if len(keys) == 1 else None
-        own = FitOptions(options.steps, options.learning_rate, options.seed + i)
-        try:
-            weight = joined([_weight(model, key) for key in keys])
-            adtn = fit(weight, structure, own, _named(name, on_step), moment.second if moment else None)
-        except ShapeError as error:
-            raise ShapeError(f"{name}: {error}") from None
-        encode_layer(model, keys, adtn, means)
-        assert adtn.relative_error is not None
-        done.append(
-            EncodedLayer(
-                name, tuple(weight.shape), weight.numel(), structure.parameters, adtn.relative_error, structure
-            )
-        )
-    return tuple(done)
+        own = replace(options, seed=options.seed + i)
+        weight = joined([_weight(model, key) for key in keys])
+        tasks.append(FitTask(weight, structure, own, moment.second if moment else None, " + ".join(keys)))
+    fitted = dict(fit_each(tasks, on_step and (lambda i, *told: on_step(tasks[i].name, *told))))
+    for i, keys in enumerate(structures):
+        encode_layer(model, keys, fitted[i], means)
+    return tuple(_encoded(task, fitted[i]) for i, task in enumerate(tasks))
+
+
+def _encoded(task: FitTask, adtn: ADTN) -> EncodedLayer:
+    """What became of a layer."""
+    assert adtn.relative_error is not None
+    entries, parameters = task.weight.numel(), task.structure.parameters
+    return EncodedLayer(task.name, tuple(task.weight.shape), entries, parameters, adtn.relative_error, task.structure)
 
 
 def _structures(plan: Plan | Mapping[str | tuple[str, ...], AnyStructure]) -> dict[tuple[str, ...], AnyStructure]:
@@ -95,14 +95,5 @@ def _structures(plan: Plan | Mapping[str | tuple[str, ...], AnyStructure]) -> di
 def _weight(model: nn.Module, key: str) -> nn.Parameter:
     weight = dict(model.named_parameters(remove_duplicate=False)).get(key)
     if weight is None:
-        raise ShapeError("the model has no such parameter, or it is already encoded")
+        raise ShapeError(f"{key}: the model has no such parameter, or it is already encoded")
     return weight
-
-
-def _named(
-    key: str, on_step: Callable[[str, int, int, float], None] | None
-) -> Callable[[int, int, float], None] | None:
-    """The step callback of one layer."""
-    if on_step is None:
-        return None
-    return lambda step, steps, error: on_step(key, step, steps, error)

@@ -7,12 +7,10 @@ from typing import NoReturn
 import torch
 from torch import Tensor, nn
 
+from adtn.batches import batches
 from adtn.blocks import HandedOut, handed_out, handing_out
 from adtn.errors import BlockEnded
 from adtn.module import ADTN, contracted
-
-BATCH_ENTRIES = 2**24
-"""Most entries that are decoded together: the gradient of a batch takes several times its memory (see `contract`)."""
 
 
 @contextmanager
@@ -118,14 +116,9 @@ def _kept(adtns: list[ADTN]) -> dict[nn.Module, HandedOut]:
 
 def _groups(adtns: Iterable[ADTN]) -> Iterator[list[ADTN]]:
     """Those that are decoded together."""
-    groups: dict[object, list[ADTN]] = {}
-    for adtn in adtns:
-        key = adtn.structure, adtn.shape.numel(), adtn.gates.dtype, adtn.gates.device
-        groups.setdefault(key, []).append(adtn)
-    for group in groups.values():
-        most = max(1, BATCH_ENTRIES // group[0].structure.size)
-        for start in range(0, len(group), most):
-            yield group[start : start + most]
+    return batches(
+        adtns, lambda adtn: adtn.structure, lambda adtn: (adtn.shape.numel(), adtn.gates.dtype, adtn.gates.device)
+    )
 
 
 def _stack(numbers: list[Tensor]) -> Tensor:

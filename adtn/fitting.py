@@ -1,12 +1,13 @@
-"""Fit an ADTN to a weight: minimise ||W - T||^2 over the gates, or the error of the layer's outputs."""
+"""Fit ADTNs to weights: minimise ||W - T||^2 over the gates, or the error of the layer's outputs."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from adtn.batches import batches
 from adtn.errors import ShapeError, TrainingDiverged
 from adtn.module import ADTN, contracted
 from adtn.schedules import cosine
@@ -63,22 +64,53 @@ def fit(
         ShapeError: The weight or C does not fit, or holds NaN or infinite values.
         TrainingDiverged: The error is no longer finite.
     """
-    options = options or FitOptions()
-    target = weight.detach()
-    _check_finite("weight", target)
-    generator = torch.Generator().manual_seed(options.seed)
-    adtn = ADTN(target.shape, structure, target.dtype, generator).to(target.device)
-    reference = target.to(adtn.gates.dtype)
-    distance = Distance(reference, input_moment)
-    if distance.norm == 0:  # inputs that are all zero say nothing about the weight
-        distance = Distance(reference, None)
-    if distance.norm > 0:
-        _start_alive(adtn, generator)
-        _scale(adtn, float(reference.norm() / _decode(adtn).detach().norm()))
-        _minimise(adtn, distance, options, on_step)
-    _scale(adtn, distance.best_scale(_decode(adtn).detach()))
-    adtn.relative_error = relative_error(adtn, target)
+    task = FitTask(weight, structure, options or FitOptions(), input_moment)
+    ((_, adtn),) = fit_each([task], on_step and (lambda _number, *told: on_step(*told)))
     return adtn
+
+
+@dataclass(frozen=True, eq=False)
+class FitTask:
+    """What `fit` is asked for.
+
+    Args:
+        weight: Of any shape with at most `structure.size` entries; not changed.
+        structure: Of the ADTN.
+        options: Steps, learning rate, seed.
+        input_moment: See `fit`.
+        name: Of the weight; errors begin with it.
+    """
+
+    weight: Tensor
+    structure: AnyStructure
+    options: FitOptions
+    input_moment: Tensor | None = None
+    name: str = ""
+
+
+def fit_each(
+    tasks: Sequence[FitTask], on_step: Callable[[int, int, int, float], None] | None = None
+) -> Iterator[tuple[int, ADTN]]:
+    """Fit an ADTN to every weight as `fit` does; those of equal structure, shape and options as one batch.
+
+    A batch takes its steps together, which for small weights costs about as much as one of them alone. Each of its
+    fits is what it would be alone, up to rounding.
+
+    Args:
+        tasks: The weights. Seeds may differ within a batch.
+        on_step: As that of `fit`, with the number of the task before the rest.
+
+    Yields:
+        The number of a task and its ADTN, as soon as a batch is ready.
+
+    Raises:
+        ShapeError, TrainingDiverged: See `fit`; a batch in which a fit fails yields nothing.
+    """
+    for numbers in batches(range(len(tasks)), lambda i: tasks[i].structure, lambda i: _alike(tasks[i])):
+        fits = [_Fit(tasks[i]) for i in numbers]
+        _minimise([(i, own) for i, own in zip(numbers, fits, strict=True) if own.distance.norm > 0], on_step)
+        for i, own in zip(numbers, fits, strict=True):
+            yield i, own.result()
 
 
 @torch.no_grad()
@@ -161,6 +193,47 @@ def _leading(moment: Tensor) -> tuple[Tensor, float]:
     return (basis @ vectors) * (values - rest).clamp(min=0).sqrt(), rest
 
 
+def _alike(task: FitTask) -> tuple[object, ...]:
+    """What fits of one batch have in common besides their structure."""
+    return task.weight.numel(), task.weight.dtype, task.weight.device, replace(task.options, seed=0)
+
+
+class _Fit:
+    """One fit of a batch: its ADTN at the start, and the distance to go.
+
+    Raises:
+        ShapeError: See `fit`.
+    """
+
+    def __init__(self, task: FitTask) -> None:
+        self.task = task
+        target = task.weight.detach()
+        generator = torch.Generator().manual_seed(task.options.seed)
+        try:
+            _check_finite("weight", target)
+            self.adtn = ADTN(target.shape, task.structure, target.dtype, generator).to(target.device)
+            reference = target.to(self.adtn.gates.dtype)
+            self.distance = Distance(reference, task.input_moment)
+        except ShapeError as error:
+            raise ShapeError(f"{self.prefix}{error}") from None
+        if self.distance.norm == 0:  # inputs that are all zero say nothing about the weight
+            self.distance = Distance(reference, None)
+        if self.distance.norm > 0:
+            _start_alive(self.adtn, generator)
+            _scale(self.adtn, float(reference.norm() / _decode(self.adtn).norm()))
+
+    @property
+    def prefix(self) -> str:
+        """What errors begin with."""
+        return f"{self.task.name}: " if self.task.name else ""
+
+    def result(self) -> ADTN:
+        """The ADTN, scaled as well as possible."""
+        _scale(self.adtn, self.distance.best_scale(_decode(self.adtn)))
+        self.adtn.relative_error = relative_error(self.adtn, self.task.weight)
+        return self.adtn
+
+
 @torch.no_grad()
 def _start_alive(adtn: ADTN, generator: torch.Generator) -> None:
     """With ReLU a small network can start dead: every entry of some TN layer negative. Draw until it is not."""
@@ -176,28 +249,43 @@ def _scale(adtn: ADTN, factor: float) -> None:
     adtn.gates.copy_(scale_gates(adtn.gates, adtn.structure, factor))
 
 
+@torch.no_grad()
 def _decode(adtn: ADTN) -> Tensor:
-    """The decoded weight in the dtype of the gates: half precision would spoil the gradient."""
-    return contracted(adtn.gates, adtn.structure, adtn.shape.numel()).view(adtn.shape)
+    """The decoded weight, flat, in the dtype of the gates."""
+    return contracted(adtn.gates, adtn.structure, adtn.shape.numel())
 
 
-def _minimise(
-    adtn: ADTN, distance: Distance, options: FitOptions, on_step: Callable[[int, int, float], None] | None
-) -> None:
-    """Adam on the distance."""
-    optimiser = torch.optim.Adam([adtn.gates], lr=options.learning_rate)
+def _minimise(fits: list[tuple[int, _Fit]], on_step: Callable[[int, int, int, float], None] | None) -> None:
+    """Adam on the distances of a batch, in which no fit changes what another does.
+
+    The decoded weights stay in the dtype of the gates: half precision would spoil the gradient.
+    """
+    if not fits:
+        return
+    first = fits[0][1]
+    structure, entries, options = first.task.structure, first.adtn.shape.numel(), first.task.options
+    gates = torch.stack([own.adtn.gates.detach() for _, own in fits]).requires_grad_()  # (fits, structure.parameters)
+    optimiser = torch.optim.Adam([gates], lr=options.learning_rate)
     for step in range(options.steps):
         optimiser.param_groups[0]["lr"] = options.learning_rate * cosine(step, options.steps)
         optimiser.zero_grad()
         with torch.enable_grad():
-            loss = distance.of(_decode(adtn))
-            torch.autograd.backward(loss)
-        error = float(loss.detach())
-        if not math.isfinite(error):
-            raise TrainingDiverged(f"fit: the error is {error} at step {step + 1}; use a smaller learning_rate")
+            decoded = contracted(gates, structure, entries)
+            distances = torch.stack([own.distance.of(row) for (_, own), row in zip(fits, decoded, strict=True)])
+            torch.autograd.backward(distances.sum())
+        errors = distances.detach().cpu().tolist()
+        for (_, own), error in zip(fits, errors, strict=True):
+            if not math.isfinite(error):
+                raise TrainingDiverged(
+                    f"{own.prefix}fit: the error is {error} at step {step + 1}; use a smaller learning_rate"
+                )
         optimiser.step()
         if on_step is not None:
-            on_step(step + 1, options.steps, error)
+            for (number, _), error in zip(fits, errors, strict=True):
+                on_step(number, step + 1, options.steps, error)
+    for (_, own), numbers in zip(fits, gates.detach(), strict=True):
+        with torch.no_grad():
+            own.adtn.gates.copy_(numbers)
 
 
 def _check_finite(name: str, tensor: Tensor) -> None:

@@ -20,7 +20,7 @@ def test_every_layer_of_a_plan_is_encoded_and_reported() -> None:
         ("0.weight", (40, 40), 1600, 252),
         ("2.weight", (40, 40), 1600, 252),
     ]
-    assert seen == ["0.weight"] * 3 + ["2.weight"] * 3
+    assert seen == ["0.weight", "2.weight"] * 3
     for item in done:
         decoded = encoded(model)[item.key]().detach()
         error = float((decoded - weights[item.key]).norm() / weights[item.key].norm())
@@ -48,3 +48,13 @@ def test_what_does_not_fit_names_the_layer() -> None:
         compress(small_model(), {"9.weight": brick_wall(11)})
     with pytest.raises(ShapeError, match=r"2\.weight: .*1600 entries"):
         compress(small_model(), {"2.weight": brick_wall(10)})
+
+
+def test_a_model_of_which_one_layer_cannot_be_fitted_stays_as_it_is() -> None:
+    model = small_model()
+    with torch.no_grad():
+        model[2].weight[3, 4] = torch.nan
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(ShapeError, match=r"2\.weight: weight: expected finite values, got 1 that are NaN"):
+        compress(model, {"0.weight": brick_wall(11), "2.weight": brick_wall(11)}, FitOptions(steps=1))
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0, equal_nan=True)

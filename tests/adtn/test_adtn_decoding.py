@@ -16,9 +16,9 @@ from adtn import (
     ADTN,
     BlockEnded,
     Sum,
+    batches,
     brick_wall,
     decoded_once,
-    decoding,
     encode,
     encoded,
     interleaved,
@@ -118,7 +118,7 @@ def test_weights_of_one_structure_and_different_shapes_are_a_batch(contractions:
 def test_large_weights_are_decoded_in_smaller_batches(
     contractions: Contractions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoding, "BATCH_ENTRIES", 64)
+    monkeypatch.setattr(batches, "BATCH_ENTRIES", 64)
     model = network()
     with decoded_once(model):
         assert contractions.taken() == (3, 0)

@@ -1,12 +1,14 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from support.contractions import Contractions
 
 from adtn.arrangements import brick_wall
 from adtn.contraction import contract
 from adtn.errors import ShapeError, TrainingDiverged
-from adtn.fitting import LONGEST_EXACT_ROW, RANK, Distance, FitOptions, fit, relative_error
+from adtn.fitting import LONGEST_EXACT_ROW, RANK, Distance, FitOptions, FitTask, fit, fit_each, relative_error
 from adtn.module import ADTN
 from adtn.start import orthogonal_gates, scale_gates
 from adtn.structure import Structure
@@ -164,3 +166,54 @@ def test_what_cannot_be_fitted_is_refused() -> None:
 def test_a_fit_that_diverges_says_so() -> None:
     with pytest.raises(TrainingDiverged, match="smaller learning_rate"):
         fit(random(8, 8), brick_wall(6, 4, activation="none"), FitOptions(steps=50, learning_rate=1e30))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equal_structures_are_fitted_as_one_batch_to_what_each_is_alone(
+    dtype: torch.dtype, contractions: Contractions
+) -> None:
+    weights = [random(*shape, seed=i).to(dtype) for i, shape in enumerate([(12, 20), (12, 20), (20, 12), (12, 20)])]
+    moments = [None, torch.eye(20).to(dtype), None, torch.diag(torch.arange(20.0)).to(dtype)]
+    structure, steps = brick_wall(8), 30
+    tasks = [
+        FitTask(weight, structure, FitOptions(steps, seed=i), moment)
+        for i, (weight, moment) in enumerate(zip(weights, moments, strict=True))
+    ]
+    seen: list[tuple[int, int]] = []
+    together = dict(fit_each(tasks, lambda number, step, _steps, _error: seen.append((number, step))))
+    assert contractions.backward == steps
+    assert seen == [(number, step) for step in range(1, steps + 1) for number in range(4)]
+    exact = 1e-5 if dtype == torch.float32 else 1e-12
+    for i, task in enumerate(tasks):
+        alone = fit(task.weight, structure, task.options, input_moment=task.input_moment)
+        torch.testing.assert_close(together[i].gates, alone.gates, rtol=exact, atol=exact)
+        assert together[i].relative_error == pytest.approx(alone.relative_error, rel=exact)
+
+
+def test_what_differs_in_structure_steps_or_dtype_is_fitted_apart_and_in_order(contractions: Contractions) -> None:
+    weight = random(8, 8)
+    tasks = [
+        FitTask(weight, brick_wall(6), FitOptions(3)),
+        FitTask(weight, brick_wall(6, 3), FitOptions(3)),
+        FitTask(weight, brick_wall(6), FitOptions(4)),
+        FitTask(weight.double(), brick_wall(6), FitOptions(3)),
+        FitTask(weight, brick_wall(6), FitOptions(3, seed=7)),
+    ]
+    assert [number for number, _ in fit_each(tasks)] == [0, 4, 1, 2, 3]
+    assert contractions.backward == 3 + 3 + 4 + 3
+
+
+def test_a_weight_of_zeros_needs_no_steps_beside_others() -> None:
+    tasks = [FitTask(weight, brick_wall(6), FitOptions(5)) for weight in (torch.zeros(8, 8), random(8, 8))]
+    zeros, other = (fitted for _, fitted in fit_each(tasks))
+    assert not zeros().any()
+    assert zeros.relative_error == 0
+    assert torch.equal(other.gates, fit(tasks[1].weight, brick_wall(6), FitOptions(5)).gates)
+
+
+def test_errors_of_a_batch_name_the_weight() -> None:
+    good, bad = (FitTask(random(8, 8), brick_wall(6), FitOptions(30, 1e30), name=name) for name in ("good", "bad"))
+    with pytest.raises(TrainingDiverged, match=r"^good: fit: the error is "):
+        dict(fit_each([good, bad]))
+    with pytest.raises(ShapeError, match=r"^bad: input_moment: expected shape"):
+        dict(fit_each([good, replace(bad, input_moment=torch.eye(3))]))

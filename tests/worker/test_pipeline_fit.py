@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.contractions import count_contractions
 from torch import Tensor
 
 import adtn
 from adtn import FitOptions, Layer, Plan, PlanEntry
+from adtn.fitting import FitTask
 from jobs.store import Store, open_store
 from worker.pipeline.fit import fingerprint, fit
 
@@ -41,21 +43,44 @@ def test_second_attempt_takes_the_fit_of_the_first(weight: Tensor, store: Store,
     assert first.relative_error == second.relative_error
 
 
+def test_equal_structures_are_fitted_together_but_for_those_that_are_kept(
+    weight: Tensor, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["first", "second", "third"]
+    weights = {f"{name}.weight": weight + i for i, name in enumerate(names)}
+    layers = [Layer(name, f"{name}.weight", "linear", (16, 16)) for name in names]
+    plan = Plan(tuple(PlanEntry(layer, STRUCTURE) for layer in layers))
+    alone = fit(Plan(plan.entries[:1]), weights, {}, OPTIONS, store, tmp_path, lambda done, message: None)
+    contractions = count_contractions(monkeypatch)
+    seen: list[tuple[float, str]] = []
+    found = fit(plan, weights, {}, OPTIONS, store, tmp_path, lambda done, message: seen.append((done, message)))
+    assert contractions.backward == OPTIONS.steps
+    assert list(found) == [f"{name}.weight" for name in names]
+    assert torch.equal(found["first.weight"](), alone["first.weight"]())
+    assert [message.split(",")[0] for _, message in seen] == OPTIONS.steps * ["fitting second", "fitting third"]
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert seen[-1][0] == pytest.approx(1.0)
+    again = fit(plan, weights, {}, OPTIONS, store, tmp_path, lambda done, message: seen.append((done, message)))
+    assert len(seen) == 2 * OPTIONS.steps
+    assert all(torch.equal(again[key](), found[key]()) for key in weights)
+
+
 def test_fingerprint_tells_apart_all_that_a_fit_depends_on(weight: Tensor) -> None:
     other_weight = weight.clone()
     other_weight[3, 5] += 1e-3
+    task = FitTask(weight, STRUCTURE, OPTIONS)
     variants = [
-        (weight, STRUCTURE, OPTIONS, None),
-        (other_weight, STRUCTURE, OPTIONS, None),
-        (weight.reshape(8, 32), STRUCTURE, OPTIONS, None),
-        (weight.double(), STRUCTURE, OPTIONS, None),
-        (weight, replace(STRUCTURE, activation="none"), OPTIONS, None),
-        (weight, adtn.brick_wall(sites=8, depth=3), OPTIONS, None),
-        (weight, STRUCTURE, replace(OPTIONS, seed=1), None),
-        (weight, STRUCTURE, replace(OPTIONS, steps=6), None),
-        (weight, STRUCTURE, replace(OPTIONS, learning_rate=0.03), None),
-        (weight, STRUCTURE, OPTIONS, torch.eye(16)),
-        (weight, STRUCTURE, OPTIONS, 2 * torch.eye(16)),
+        task,
+        replace(task, weight=other_weight),
+        replace(task, weight=weight.reshape(8, 32)),
+        replace(task, weight=weight.double()),
+        replace(task, structure=replace(STRUCTURE, activation="none")),
+        replace(task, structure=adtn.brick_wall(sites=8, depth=3)),
+        replace(task, options=replace(OPTIONS, seed=1)),
+        replace(task, options=replace(OPTIONS, steps=6)),
+        replace(task, options=replace(OPTIONS, learning_rate=0.03)),
+        replace(task, input_moment=torch.eye(16)),
+        replace(task, input_moment=2 * torch.eye(16)),
     ]
-    assert len({fingerprint(*variant) for variant in variants}) == len(variants)
-    assert fingerprint(weight, STRUCTURE, OPTIONS, None) == fingerprint(weight.clone(), STRUCTURE, OPTIONS, None)
+    assert len({fingerprint(variant) for variant in variants}) == len(variants)
+    assert fingerprint(task) == fingerprint(replace(task, weight=weight.clone(), name="another name"))

@@ -12,12 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import adtn
-from adtn.fitting import FitOptions
+from adtn.fitting import FitOptions, FitTask, fit_each
 from adtn.module import ADTN
 from adtn.moments import InputMoments
-from adtn.plan import Plan
+from adtn.plan import Plan, PlanEntry
 from adtn.sharing import joined
-from adtn.structure import AnyStructure
 from jobs.store import Store
 
 # Part of every fingerprint: raise it when the same inputs would be fitted to other numbers.
@@ -33,7 +32,7 @@ def fit(
     folder: Path,
     on_step: Callable[[float, str], None],
 ) -> dict[str, ADTN]:
-    """Fit every weight of `plan`.
+    """Fit every weight of `plan`, equal structures as one batch.
 
     Args:
         plan: The weights to encode, with their structures.
@@ -47,54 +46,65 @@ def fit(
     Returns:
         The ADTN of each layer's key; that of a group is the group's.
     """
-    fitted: dict[str, ADTN] = {}
-    for number, entry in enumerate(plan.entries):
-        weight = joined([state[part.key] for part in entry.layer.weights])
-        known = moments.get(entry.layer.key)
-        moment = known.second if known else None
-        own = replace(options, seed=options.seed + number)
-        key = f"fits/{fingerprint(weight, entry.structure, own, moment)}.safetensors"
+    tasks = [
+        _task(entry, state, moments, replace(options, seed=options.seed + i)) for i, entry in enumerate(plan.entries)
+    ]
+    keys = [f"fits/{fingerprint(task)}.safetensors" for task in tasks]
+    found = [stored_fit(key, task, store, folder) for key, task in zip(keys, tasks, strict=True)]
+    missing = [i for i, fitted in enumerate(found) if fitted is None]
+    done = [float(fitted is not None) for fitted in found]
 
-        def report(step: int, steps: int, error: float, number: int = number, name: str = entry.layer.name) -> None:
-            on_step(
-                (number + step / steps) / len(plan.entries), f"fitting {name}, relative error {math.sqrt(error):.3f}"
-            )
+    def report(number: int, step: int, steps: int, error: float) -> None:
+        i = missing[number]
+        done[i] = step / steps
+        on_step(sum(done) / len(done), f"fitting {tasks[i].name}, relative error {math.sqrt(error):.3f}")
 
-        found = stored_fit(key, weight, entry.structure, store, folder)
-        if found is None:
-            found = adtn.fit(weight, entry.structure, own, report, moment)
-            keep_fit(found, key, store, folder)
-        fitted[entry.layer.key] = found
-    return fitted
+    for number, fitted in fit_each([tasks[i] for i in missing], report):
+        i = missing[number]
+        keep_fit(fitted, keys[i], store, folder)
+        found[i] = fitted
+    return {entry.layer.key: fitted for entry, fitted in zip(plan.entries, found, strict=True) if fitted is not None}
 
 
-def fingerprint(weight: Tensor, structure: AnyStructure, options: FitOptions, moment: Tensor | None) -> str:
-    """A digest of all that a fit depends on: two fits with the same one have the same gates on the same device."""
+def _task(
+    entry: PlanEntry, state: Mapping[str, Tensor], moments: Mapping[str, InputMoments], options: FitOptions
+) -> FitTask:
+    """What is to be fitted for an entry of a plan."""
+    weight = joined([state[part.key] for part in entry.layer.weights])
+    known = moments.get(entry.layer.key)
+    return FitTask(weight, entry.structure, options, known.second if known else None, entry.layer.name)
+
+
+def fingerprint(task: FitTask) -> str:
+    """A digest of all that a fit depends on.
+
+    Two fits with the same one have the same gates on the same device, but for the rounding of the sums of a batch.
+    """
     parts = {
         "version": FIT_VERSION,
         "adtn": adtn.__version__,
         "torch": torch.__version__,
-        "device": weight.device.type,
-        "shape": list(weight.shape),
-        "dtype": str(weight.dtype),
-        "structure": structure.to_json(),
-        "weighted": moment is not None,
-        "options": vars(options),
+        "device": task.weight.device.type,
+        "shape": list(task.weight.shape),
+        "dtype": str(task.weight.dtype),
+        "structure": task.structure.to_json(),
+        "weighted": task.input_moment is not None,
+        "options": vars(task.options),
     }
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
-    for tensor in (weight, moment):
+    for tensor in (task.weight, task.input_moment):
         if tensor is not None:
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
-def stored_fit(key: str, weight: Tensor, structure: AnyStructure, store: Store, folder: Path) -> ADTN | None:
+def stored_fit(key: str, task: FitTask, store: Store, folder: Path) -> ADTN | None:
     """The fit that is kept under `key`, if there is one."""
     path = folder / "fit.safetensors"
     if not store.get_to_file(key, path, missing_ok=True):
         return None
     kept = load_file(path)
-    found = ADTN(tuple(weight.shape), structure, dtype=weight.dtype).to(weight.device)
+    found = ADTN(tuple(task.weight.shape), task.structure, dtype=task.weight.dtype).to(task.weight.device)
     with torch.no_grad():
         found.gates.copy_(kept["gates"])
     found.relative_error = float(kept["relative_error"])

@@ -23,6 +23,7 @@ from worker.pipeline.attempt import Attempt
 from worker.pipeline.compress import place
 from worker.pipeline.fit import fit
 from worker.pipeline.options import fit_options
+from worker.pipeline.progress import within
 
 MAX_SAMPLES = 2000
 """Held-out samples looked at: an average over outputs needs fewer than an accuracy."""
@@ -66,20 +67,13 @@ def measure(
         on_step: Called with the share done and a message.
     """
     loss = _weight_loss if samples is None else _OutputLoss(attempt.inputs.model, samples[:MAX_SAMPLES])
-    points: dict[str, list[tuple[int, float]]] = {}
-    tasks = [
-        (item, rung)
-        for item in candidates.items
-        for rung in sizes_to_measure(item, limit - candidates.smallest + item.rungs[0].parameters)
-    ]
-    for number, (item, rung) in enumerate(tasks):
-
-        def report(done: float, _message: str, number: int = number, name: str = item.layer.name) -> None:
-            on_step((number + done) / len(tasks), f"measuring {name}")
-
-        fitted = _quick_fit(attempt, item, rung, moments, report)
-        found = _finite(loss(item.layer, fitted, moments))
-        points.setdefault(item.layer.key, []).append((rung.parameters, found))
+    points: dict[str, list[tuple[int, float]]] = {item.layer.key: [] for item in candidates.items}
+    plans = _plans(candidates, limit)
+    for number, plan in enumerate(plans):
+        fitted = _quick_fits(attempt, plan, moments, within(on_step, number / len(plans), (number + 1) / len(plans)))
+        for entry in plan.entries:
+            found = _finite(loss(entry.layer, fitted[entry.layer.key], moments))
+            points[entry.layer.key].append((entry.parameters, found))
     curves = {item.layer.key: measured(points[item.layer.key], item.layer.entries) for item in candidates.items}
     metric = "squared_relative_error" if samples is None else "kl_divergence"
     return Sensitivity(metric, 0 if samples is None else min(MAX_SAMPLES, len(samples)), points, curves)
@@ -93,18 +87,29 @@ def sizes_to_measure(candidate: Candidate, room: int) -> Sequence[AnyStructure]:
     return [rungs[place] for place in sorted(places)]
 
 
-def _quick_fit(
-    attempt: Attempt,
-    candidate: Candidate,
-    structure: AnyStructure,
-    moments: Mapping[str, InputMoments],
-    on_step: Callable[[float, str], None],
-) -> ADTN:
+def _plans(candidates: Candidates, limit: int) -> list[Plan]:
+    """What is fitted together: the smallest size of each layer, the next one of each that has another, and so on."""
+    sizes = {
+        item.layer: sizes_to_measure(item, limit - candidates.smallest + item.rungs[0].parameters)
+        for item in candidates.items
+    }
+    most = max((len(rungs) for rungs in sizes.values()), default=0)
+    return [
+        Plan(tuple(PlanEntry(layer, rungs[place]) for layer, rungs in sizes.items() if place < len(rungs)))
+        for place in range(most)
+    ]
+
+
+def _quick_fits(
+    attempt: Attempt, plan: Plan, moments: Mapping[str, InputMoments], on_step: Callable[[float, str], None]
+) -> dict[str, ADTN]:
     options = fit_options(attempt.job.settings)
     quick = adtn.FitOptions(min(QUICK_STEPS, options.steps), options.learning_rate, options.seed)
-    plan = Plan((PlanEntry(candidate.layer, structure),))
-    fitted = fit(plan, attempt.weights, moments, quick, attempt.store, attempt.folder, on_step)
-    return fitted[candidate.layer.key]
+
+    def report(done: float, message: str) -> None:
+        on_step(done, f"measuring layers: {message}")
+
+    return fit(plan, attempt.weights, moments, quick, attempt.store, attempt.folder, report)
 
 
 def _weight_loss(_layer: Layer, fitted: ADTN, _moments: Mapping[str, InputMoments]) -> float:
