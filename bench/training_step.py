@@ -33,6 +33,8 @@ ROUNDS = 10
 STEPS = 10
 """Of each model in each round; the first one is not counted, as it also sets up the optimiser."""
 TOLERANCE = 1e-5
+MOST_RATIO = 1.5
+"""Of an encoded step to a dense one."""
 
 
 def run() -> None:
@@ -59,6 +61,8 @@ def run() -> None:
     }
     store("training_step", {"provenance": provenance("make bench-contraction", [SEED]), "rows": [row]})
     write()
+    if row["ratio"] > MOST_RATIO:
+        raise SystemExit(f"expected an encoded step to take at most {MOST_RATIO} dense ones, got {row['ratio']:.2f}")
 
 
 def encode(dense: nn.Module) -> nn.Module:

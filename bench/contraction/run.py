@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from bench.contraction.goals import LARGE, missed
 from bench.contraction.methods import METHODS
 from bench.contraction.networks import Network
 from bench.contraction.process import RowFailed
@@ -19,41 +20,50 @@ from bench.record import provenance, store
 
 SITES = (12, 14, 16, 18, 20, 22, 24, 26)
 DEEP = Network(24, depth=8)
-LARGE = Network(27, depth=2)
-LARGE_LIMIT = 8 * 2**30
-"""Peak memory that `LARGE` must keep below."""
+GPU_SITES = 28
+"""A size besides, that is measured on a GPU alone."""
 
 
 def tasks(sites: Sequence[int]) -> Iterator[list[Task]]:
     """The rows of each network; the first one's values are what the others are compared with."""
     ours_on = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    for network in (
-        *(Network(count, given=True) for count in sites),
-        *(Network(count) for count in sites),
-        *(Network(count, depth=2) for count in sites),
-    ):
+    for network in _networks(sites):
         peers = [Task(network, method) for method in METHODS if method != "ours"]
         yield [*peers, *(Task(network, "ours", device) for device in ours_on)]
 
 
+def _networks(sites: Sequence[int]) -> list[Network]:
+    """An inner layer, a first layer and a network of 2 of each size."""
+    return [
+        *(Network(count, given=True) for count in sites),
+        *(Network(count) for count in sites),
+        *(Network(count, depth=2) for count in sites),
+    ]
+
+
 def extremes() -> Iterator[list[Task]]:
-    """The deep and the large network, of which the peers have no room for the gradient."""
+    """The deep and the large networks, of which the peers have no room for the gradient."""
     yield [Task(DEEP, "ours", measures="memory")]
     yield [Task(LARGE, "tensordot", measures="forward"), Task(LARGE, "ours")]
+    if torch.cuda.is_available():
+        yield from ([Task(network, "ours", "cuda")] for network in _networks([GPU_SITES]))
 
 
-def run(sites: Sequence[int] | None) -> None:
+def run(sites: Sequence[int] | None) -> list[str]:
     """Run the benchmark.
 
     Args:
         sites: Only these sizes, and nothing is stored; None for all.
+
+    Returns:
+        The goals that were missed.
     """
     rows: list[dict[str, Any]] = []
     print(header())
     for group in tasks(SITES) if sites is None else tasks(sites):
         rows.extend(_measured(group))
     if sites is not None:
-        return
+        return missed(rows)
     for group in extremes():
         rows.extend(_measured(group))
     origin = provenance("make bench-contraction", [SEED])
@@ -61,17 +71,7 @@ def run(sites: Sequence[int] | None) -> None:
         "contraction",
         {"provenance": {**origin, "threads": os.cpu_count(), "versions": _versions()}, "rows": rows},
     )
-    require(rows)
-
-
-def require(rows: Sequence[dict[str, Any]]) -> None:
-    """Fail where this project's contraction misses what it must do."""
-    for row in rows:
-        if row["method"] == "ours" and "infeasible" in row:
-            raise SystemExit(f"{row}: expected it to be feasible")
-        large = row["network"] == LARGE.name and row["sites"] == LARGE.sites and row["device"] == "cpu"
-        if row["method"] == "ours" and large and row["peak_bytes"] >= LARGE_LIMIT:
-            raise SystemExit(f"{LARGE}: expected a peak of less than {LARGE_LIMIT} bytes, got {row['peak_bytes']}")
+    return missed(rows)
 
 
 def _measured(group: Sequence[Task]) -> Iterator[dict[str, Any]]:

@@ -59,12 +59,17 @@ def median(row: dict[str, Any], name: str) -> float | None:
     return statistics.median(runs) if runs else None
 
 
+def bytes_of(row: dict[str, Any]) -> int:
+    """Of the dense tensor."""
+    return int(4 * 2 ** row["sites"])
+
+
 def _peak(row: dict[str, Any]) -> list[str]:
     """Peak memory in dense tensors and in MiB."""
     peak = row["peak_bytes"]
     if peak is None:
         return ["-", "-"]
-    tensors = f"{peak / (4 * 2 ** row['sites']):.1f}" if row["sites"] >= LEAST_SITES else "-"
+    tensors = f"{peak / bytes_of(row):.1f}" if row["sites"] >= LEAST_SITES else "-"
     return [tensors, f"{peak / 2**20:,.0f}"]
 
 

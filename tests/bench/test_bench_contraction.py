@@ -7,6 +7,7 @@ import torch
 
 import adtn
 from bench.contraction.check import TOLERANCE, WrongResult, check, exact
+from bench.contraction.goals import missed
 from bench.contraction.methods import METHODS, forward, forward_backward
 from bench.contraction.networks import Network, draw
 from bench.contraction.table import COLUMNS, header, line
@@ -75,6 +76,47 @@ def test_a_row_has_medians_copies_and_memory() -> None:
     cells = [cell.strip() for cell in line(ROW).strip("|").split("|")]
     assert len(cells) == len(COLUMNS)
     assert cells == ["inner layer", "20", "ours", "8", "4.0", "30", "15.0", "2.0", "8", "16.7%", "2", "1e-07", "3e-07"]
+
+
+def rows_of_time(network: str, method: str, **seconds: float) -> list[dict[str, Any]]:
+    """Rows at Q=20, 24 and 26 in which an entry costs the same, but for the times given as `Q24` and the like."""
+    return [
+        {
+            **ROW,
+            "network": network,
+            "sites": sites,
+            "method": method,
+            "peak_bytes": 4 * 4 * 2**sites,
+            "seconds": {"copy": [2.0**sites], "both": [seconds.get(f"Q{sites}", 50 * 2.0**sites)]},
+        }
+        for sites in (20, 24, 26)
+    ]
+
+
+def test_goals_that_are_met_are_not_named() -> None:
+    slow = 20 * 50 * 2.0**24
+    assert missed([*rows_of_time("inner layer", "ours"), *rows_of_time("inner layer", "tensordot", Q24=slow)]) == []
+    assert missed(rows_of_time("first layer", "ours", Q24=20 * 2.0**24)) == []
+
+
+def test_every_goal_that_is_missed_is_named() -> None:
+    inner = rows_of_time("inner layer", "ours", Q24=91 * 2.0**24)
+    inner[1]["peak_bytes"] += 1024**2
+    peer = rows_of_time("inner layer", "tensordot", Q24=19.9 * 91 * 2.0**24)
+    large = {**ROW, "network": "network of 2", "sites": 27, "peak_bytes": 2**33}
+    impossible = {**ROW, "network": "first layer", "infeasible": "no result within 150 s"}
+    found = missed([*inner, *peer, *rows_of_time("first layer", "ours"), large, impossible])
+    assert found == [
+        "first layer, Q=20: expected a result, got no result within 150 s",
+        "inner layer, Q=24: expected at most 90 copies, got 91.0",
+        "first layer, Q=24: expected at most 20 copies, got 50.0",
+        "inner layer, Q=24: expected 20 times the speed of tensordot, got 19.9",
+        "inner layer, Q=24: expected a peak of 4 tensors, got 4.02",
+        "network of 2, Q=27: expected a peak of 4 tensors, got 16.00",
+        "network of 2, Q=27: expected a peak of less than 8589934592 bytes, got 8589934592",
+        "inner layer: expected an entry to cost the same within 1.5 times, "
+        "got 50000000000.0 ns at Q=20, 91000000000.0 ns at Q=24, 50000000000.0 ns at Q=26",
+    ]
 
 
 def test_an_infeasible_row_gives_the_reason() -> None:
