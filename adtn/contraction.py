@@ -4,8 +4,9 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
@@ -52,15 +53,38 @@ def contract(
         entries = structure.size
     elif not 0 < entries <= structure.size:
         raise ShapeError(f"entries: expected 1 to {structure.size}, got {entries}")
-    numbers = torch.split(flat.reshape(-1, structure.parameters), [term.parameters for term in structure.terms], dim=1)
     total: Tensor | None = None
-    for part, term in zip(numbers, structure.terms, strict=True):
-        network = _Network(term.dims, term.tn_layers, term.activation, term.order, entries)
+    for part, network in _terms(flat.reshape(-1, structure.parameters), structure, entries):
         start = part.new_ones(len(part), dtype=storage or part.dtype)
         result = _contract(part, start, network)
         total = result if total is None else total + result
     assert total is not None
     return total.view(*flat.shape[:-1], entries)
+
+
+@torch.no_grad()
+def contract_vjp(gates: Tensor, structure: AnyStructure, entries: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Contract, and return with the tensor what brings a gradient of it back to the gates; autograd has no part in it.
+
+    For small tensors, autograd's own work is more than that of the passes.
+
+    Args:
+        gates: (batch, structure.parameters).
+        structure: See `contract`.
+        entries: Likewise.
+
+    Returns:
+        (batch, entries); and the vector-Jacobian product, to be called at most once: from the gradient of that tensor
+        to the gradient of the gates.
+    """
+    terms = [_Term(part, network) for part, network in _terms(gates.detach(), structure, entries)]
+    total = reduce(torch.add, (term.result for term in terms))
+
+    @torch.no_grad()
+    def vjp(grad: Tensor) -> Tensor:
+        return torch.cat([term.vjp(grad) for term in terms], dim=1)
+
+    return total, vjp
 
 
 def apply_tn_layers(
@@ -120,6 +144,28 @@ class _Network:
     def passes(self, width: int) -> tuple[Pass, ...]:
         """Those that contract it."""
         return balanced_passes(self.dims, self.tn_layers, width, self.touched)
+
+
+def _terms(gates: Tensor, structure: AnyStructure, entries: int) -> Iterator[tuple[Tensor, _Network]]:
+    """The numbers (items, ...) of each network of a sum, and the network."""
+    numbers = torch.split(gates, [term.parameters for term in structure.terms], dim=1)
+    for part, term in zip(numbers, structure.terms, strict=True):
+        yield part, _Network(term.dims, term.tn_layers, term.activation, term.order, entries)
+
+
+class _Term:
+    """One network of a sum in `contract_vjp`."""
+
+    def __init__(self, gates: Tensor, network: _Network) -> None:
+        self._items, self._network = len(gates), network
+        self._runner = _runner(gates, gates.dtype, network)
+        result, self._kept = run(self._runner, gates.new_ones(len(gates)), len(gates), keep=True)
+        self.result = _in_order(result, network, len(gates))
+
+    def vjp(self, grad: Tensor) -> Tensor:
+        """From the gradient of the result to that of the gates."""
+        run_backward(self._runner, self._kept, *_out_of_order(grad, self._network), self._items)
+        return self._runner.gradient()
 
 
 def _contract(gates: Tensor, state: Tensor, network: _Network) -> Tensor:

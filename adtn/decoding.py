@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from adtn.batches import batches
 from adtn.blocks import HandedOut, handed_out, handing_out
+from adtn.contraction import contract_vjp
 from adtn.errors import BlockEnded
 from adtn.module import ADTN, contracted
 
@@ -56,8 +57,9 @@ def decoded_once(model: nn.Module) -> Iterator[None]:
     try:
         with handing_out(weights):
             yield
-        for batch in batches:
-            batch.backward()
+        found = [pair for batch in batches for pair in batch.gradients()]
+        if found:
+            torch.autograd.backward([numbers for numbers, _ in found], [grad for _, grad in found])
     finally:
         for batch in batches:
             batch.close()
@@ -68,35 +70,37 @@ class _Batch:
 
     def __init__(self, adtns: list[ADTN]) -> None:
         self._numbers = [adtn.numbers() for adtn in adtns]
-        # Leaves at both ends: the gates of an unused weight must not get a gradient, not even of zeros.
-        self._stacked = _stack(self._numbers).requires_grad_()
-        self._decoded = _contracted(adtns, self._stacked)  # (adtns, entries)
-        rows = zip(adtns, self._decoded.detach(), strict=True)
-        self._leaves = [row.view(adtn.shape).requires_grad_() for adtn, row in rows]
+        with _in_full(adtns[0].gates.device):
+            decoded, self._vjp = contract_vjp(_stack(self._numbers), adtns[0].structure, adtns[0].shape.numel())
+        self._leaves = [row.view(adtn.shape).requires_grad_() for adtn, row in zip(adtns, decoded, strict=True)]
         # A weight of half precision is a copy of its leaf, where gradients add up in the precision of the gates.
         self.weights = {
             adtn: HandedOut(adtn.gates, leaf.to(adtn.dtype)) for adtn, leaf in zip(adtns, self._leaves, strict=True)
         }
 
-    def backward(self) -> None:
-        """Bring the gradients that the weights have got to the gates."""
+    def gradients(self) -> list[tuple[Tensor, Tensor]]:
+        """The numbers of each ADTN whose weight has got a gradient, and theirs; asked for once."""
         used = [i for i, leaf in enumerate(self._leaves) if leaf.grad is not None]
         if not used:
-            return
-        grads = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in self._leaves]
+            return []
+        rows = [leaf.new_zeros(leaf.numel()) if leaf.grad is None else leaf.grad.reshape(-1) for leaf in self._leaves]
         for leaf in self._leaves:
             leaf.grad = None
-        rows = [grad.reshape(-1) for grad in grads]
         grad = torch.stack(rows) if len(rows) > 1 else rows[0].unsqueeze(0)
-        del grads, rows  # the contraction needs room
-        with torch.autocast(grad.device.type, enabled=False):
-            (found,) = torch.autograd.grad(self._decoded, self._stacked, grad)
-        torch.autograd.backward([self._numbers[i] for i in used], [found[i] for i in used])
+        del rows  # the contraction needs room
+        with _in_full(grad.device):
+            found = self._vjp(grad)
+        return [(self._numbers[i], found[i]) for i in used]
 
     def close(self) -> None:
         """Refuse gradients from now on: nobody would bring them to the gates."""
         for leaf in self._leaves:
             leaf.register_hook(_refuse)
+
+
+def _in_full(device: torch.device) -> torch.autocast:
+    """Full precision, also inside an autocast block of the caller's: see `adtn.module.contracted`."""
+    return torch.autocast(device.type, enabled=False)
 
 
 def _refuse(_grad: Tensor) -> NoReturn:

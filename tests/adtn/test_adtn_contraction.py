@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from adtn import contraction, sweeps
 from adtn.arrangements import brick_wall, fat_blocks, mixed_brick_wall, staircase
-from adtn.contraction import apply_tn_layers, contract
+from adtn.contraction import apply_tn_layers, contract, contract_vjp
 from adtn.errors import ShapeError
 from adtn.sites import interleaved, mixed_radix
 from adtn.structure import ACTIVATIONS, Activation, AnyStructure, Structure, Sum
@@ -177,6 +178,26 @@ def test_the_first_entries_alone_have_the_same_values_and_gradient(order: tuple[
     part = contract(gates, structure, entries=29)
     torch.testing.assert_close(part, contract(gates, structure)[:29], rtol=0, atol=0)
     torch.testing.assert_close(torch.autograd.grad(part.square().sum(), gates)[0], whole, rtol=1e-12, atol=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(structures())
+def test_without_autograd_tensor_and_gradient_are_the_same(drawn: Structure) -> None:
+    entries = drawn.size - 1
+    for structure in (drawn, Sum((drawn, replace(drawn, activation="tanh")))):
+        gates = torch.stack([random_gates(structure, seed) for seed in (1, 2)])
+        direction = torch.randn(2, entries, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+        given_direction = direction.clone()
+        leaf = gates.clone().requires_grad_()
+        expected = contract(leaf, structure, entries)
+        (expected_gradient,) = torch.autograd.grad(expected, leaf, direction)
+        found, vjp = contract_vjp(gates.requires_grad_(), structure, entries)
+        gradient = vjp(direction)
+        assert not found.requires_grad
+        assert not gradient.requires_grad
+        torch.testing.assert_close(found, expected.detach(), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-12, atol=1e-12)
+        assert torch.equal(direction, given_direction)
 
 
 def test_storage_in_bfloat16_is_as_exact_as_its_eight_bits() -> None:

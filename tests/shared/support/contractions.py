@@ -1,11 +1,13 @@
 """Counts how often weights are decoded."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from torch import Tensor
 
-from adtn import module
+from adtn import decoding, module
 
 
 @dataclass
@@ -25,7 +27,7 @@ class Contractions:
 def count_contractions(monkeypatch: pytest.MonkeyPatch) -> Contractions:
     """Count from now on, until the test ends."""
     counts = Contractions()
-    contract = module.contract
+    contract, contract_vjp = module.contract, decoding.contract_vjp
 
     def came_back(_grad: Tensor) -> None:
         counts.backward += 1
@@ -37,5 +39,16 @@ def count_contractions(monkeypatch: pytest.MonkeyPatch) -> Contractions:
             result.register_hook(came_back)
         return result
 
+    def counted_vjp(*args: Any) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        counts.forward += 1
+        result, vjp = contract_vjp(*args)
+
+        def counted_back(grad: Tensor) -> Tensor:
+            counts.backward += 1
+            return vjp(grad)
+
+        return result, counted_back
+
     monkeypatch.setattr(module, "contract", counted)
+    monkeypatch.setattr(decoding, "contract_vjp", counted_vjp)
     return counts
