@@ -40,6 +40,7 @@ def main() -> None:
     paper.add_argument("--rows", type=_names, help="only these, separated by commas")
     paper.add_argument("--seeds", type=int, default=1, help="number of seeds for each row")
     paper.add_argument("--images", type=int, help="a trial: so few images, narrow networks, stored apart")
+    paper.add_argument("--original", type=Path, help="your own state_dict for the rows named; results are stored apart")
     paper.set_defaults(run=rows_of_the_paper)
     bits = names.add_parser("gate-bits", help="accuracy and bytes of gates in few bits, on the digits of scikit-learn")
     bits.set_defaults(run=gate_bits)
@@ -127,9 +128,12 @@ def rows_of_the_paper(arguments: argparse.Namespace) -> None:
         rows = ROWS if arguments.rows is None else named(arguments.rows)
     except ValueError as error:
         raise SystemExit(f"--rows: {error}") from None
+    if arguments.original is not None and (arguments.rows is None or arguments.images is not None):
+        raise SystemExit("--original: expected --rows that name what it is the original of, and no --images")
     sources = {name: path for name, path in given.items() if path is not None}
-    missed = run.run(run.Wanted(sources, rows, range(arguments.seeds), arguments.images))
-    if arguments.images is None:
+    wanted = run.Wanted(sources, rows, range(arguments.seeds), arguments.images, arguments.original)
+    missed = run.run(wanted)
+    if not wanted.is_apart:
         page.write()
     if missed:
         raise SystemExit("\n".join(missed))

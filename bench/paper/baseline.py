@@ -1,10 +1,12 @@
-"""The original networks: trained once a seed, and kept."""
+"""The original networks: trained once a seed, and kept; or the user's own."""
 
 import time
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -12,6 +14,7 @@ from torch.nn import functional
 from bench.lenet5_mnist import LeNet5
 from bench.paper.data import Images, Split, as_floats
 from bench.paper.rows import CLASSES, SHAPES, Row, Training
+from worker import architectures
 from worker.architectures.fc2 import FC2
 from worker.architectures.networks import NETWORKS
 from worker.architectures.new import create
@@ -25,7 +28,7 @@ _EVALUATED = 250
 
 
 class Baseline(NamedTuple):
-    """A trained network, the file that is uploaded, and how long the training took (None if it was kept)."""
+    """A trained network, the file that is uploaded, and how long the training took (None if it was there before)."""
 
     model: nn.Module
     path: Path
@@ -77,6 +80,24 @@ def baseline(row: Row, images: Images, training: Training, seed: int, *, small: 
     save_file(model.state_dict(), unfinished)
     unfinished.rename(path)  # whoever stops this in the middle leaves no file that looks whole
     return Baseline(model.eval(), path, round(time.perf_counter() - started, 1))
+
+
+def given(row: Row, path: Path) -> Baseline:
+    """The user's own network for a row, in whatever widths.
+
+    Args:
+        row: Of the table.
+        path: A state_dict, as safetensors or as `torch.save` writes it.
+
+    Raises:
+        SystemExit: It is no such file.
+        ProblemError: It is of another network.
+    """
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except (OSError, SafetensorError, UnpicklingError, RuntimeError) as error:
+        raise SystemExit(f"--original {path}: expected a state_dict: {error}") from None
+    return Baseline(architectures.build(row.network, state, SHAPES[row.data]).model.eval(), path, None)
 
 
 def file_name(row: Row, images: int, training: Training, seed: int) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bench.paper.rows import Row
+from bench.paper.rows import TITLES, Row
 
 
 def difference(found: Mapping[str, Any]) -> float:
@@ -22,12 +22,18 @@ def broken(row: Row, found: Mapping[str, Any]) -> str | None:
 def goals(row: Row, found: Mapping[str, Any]) -> str:
     """Each goal of a row and whether it was reached, in a line for the eye."""
     points = difference(found)
-    paper = "" if row.published is None else f"; the paper {row.published.difference:+.2f}"
+    said = row.published
+    paper = (
+        ""
+        if said is None
+        else f"; the paper: {said.original} -> {said.parameters}, {said.before:.2f} -> {said.after:.2f} %, "
+        f"{said.difference:+.2f} ({TITLES[said.data]})"
+    )
     return (
         f"{found['original']:,} -> {found['compressed']:,} numbers "
         f"(at most {row.parameters:,}: {_reached(broken(row, found) is None)}), "
         f"{100 * found['baseline']:.2f} -> {100 * found['final']:.2f} % "
-        f"(not below the original: {_reached(points >= 0)}, {points:+.2f}{paper}), {found['seconds']['job']:,.0f} s"
+        f"(not below the original: {_reached(points >= 0)}, {points:+.2f}), {found['seconds']['job']:,.0f} s{paper}"
     )
 
 

@@ -12,7 +12,7 @@ from bench.readme import README, percent, spread
 
 HEADER = (
     "| network, data: encoded layers | numbers | allowed | stored | accuracy before | after fit | after fine-tuning "
-    "| points | the paper: numbers stored, accuracy, points | seconds (job) |\n"
+    "| points | the paper: numbers, accuracy, points | seconds (job) |\n"
     "|---|---|---|---|---|---|---|---|---|---|"
 )
 
@@ -58,7 +58,8 @@ def published(figures: Published | None) -> str:
     if figures is None:
         return "not in its abstract"
     return (
-        f"{figures.parameters}, {figures.before:.2f} → {figures.after:.2f}, {figures.difference:+.2f} "
+        f"{figures.original} → {figures.parameters}, {figures.before:.2f} → {figures.after:.2f}, "
+        f"{figures.difference:+.2f} "
         f"({TITLES[figures.data]})"
     )
 

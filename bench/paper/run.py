@@ -1,5 +1,6 @@
 """Every row that is missing, stored as soon as it has finished."""
 
+import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from pathlib import Path
 
 from adtn_client import Client
 from adtn_client.errors import ClientError
-from bench.paper.baseline import OUT, baseline
+from bench.paper.baseline import OUT, baseline, given
 from bench.paper.data import Images, first, read
 from bench.paper.goals import broken, goals
 from bench.paper.job import ENCODED, check, compress
@@ -30,17 +31,33 @@ class Wanted:
         seeds: Of original and job.
         images: Of the training images, and of the test images; None for as many as the rows say. Few make a trial with
             narrow networks that is stored apart.
+        original: A checkpoint in the place of those that are trained here; what it leads to is stored apart.
     """
 
     sources: Mapping[str, Path]
     rows: Sequence[Row] = ROWS
     seeds: Sequence[int] = (0,)
     images: int | None = None
+    original: Path | None = None
 
     @property
     def path(self) -> Path:
         """Where results are stored."""
+        if self.original is not None:
+            return OUT / "given" / f"{hashlib.sha256(self.original.read_bytes()).hexdigest()[:16]}.json"
         return PATH if self.images is None else OUT / "trial" / f"{self.images}.json"
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether results are no part of the table."""
+        return self.path != PATH
+
+    def command(self, row: Row, seed: int) -> str:
+        """What makes a run again."""
+        parts = ["python -m bench paper", row.option, "--rows", row.name, "--seeds", str(seed + 1)]
+        parts += [] if self.images is None else ["--images", str(self.images)]
+        parts += [] if self.original is None else ["--original", self.original.name]
+        return " ".join(parts)
 
     def runs(self) -> Iterator[tuple[Row, int]]:
         """Rows with data, each with every seed."""
@@ -88,14 +105,17 @@ def measured(client: Client, row: Row, seed: int, wanted: Wanted, folder: Path) 
     """Train or take the original, run the job, check what is downloaded."""
     images = images_of(row, wanted)
     training = training_of(row)
-    original = baseline(row, images, training, seed, small=wanted.images is not None)
+    if wanted.original is None:
+        original = baseline(row, images, training, seed, small=wanted.images is not None)
+    else:
+        original = given(row, wanted.original)
     report, seconds = compress(client, row, original, images, seed, folder)
     check(original, images, report, folder)
     accuracy, encoded = report["accuracy"], report["parameters"]["encoded"]
     return {
-        "provenance": provenance(f"python -m bench paper {row.option} --rows {row.name} --seeds {seed + 1}", [seed]),
+        "provenance": provenance(wanted.command(row, seed), [seed]),
         "images": len(images.train.images),
-        "epochs": training.epochs,
+        "epochs": training.epochs if wanted.original is None else None,
         "original": encoded["original"],
         "compressed": encoded["compressed"],
         "layers": report["parameters"]["layers"],

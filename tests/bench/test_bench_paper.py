@@ -5,10 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from support import cifar
 
+from bench.paper import baseline as baselines
 from bench.paper import run as runs
-from bench.paper.baseline import file_name, untrained
+from bench.paper.baseline import accuracy, baseline, file_name, given, untrained
 from bench.paper.data import first, pack, read
 from bench.paper.goals import broken, goals
 from bench.paper.page import line, measured, note, published, table
@@ -16,6 +18,7 @@ from bench.paper.results import Results
 from bench.paper.rows import CLASSES, LINEAR, ROWS, SHAPES, Row, Training, named, training_of
 from bench.paper.run import Wanted, run
 from bench.service import check_claims
+from jobs.problems import ProblemError
 
 BY_NAME = {row.name: row for row in ROWS}
 HEADLINE = BY_NAME["vgg16-mnist-32-classifier.0-classifier.3"]
@@ -79,7 +82,7 @@ def test_originals_that_are_trained_in_different_ways_are_kept_apart() -> None:
 def test_a_row_that_was_run_stands_beside_what_the_paper_says() -> None:
     assert line(HEADLINE, [result()]) == (
         "| VGG-16, MNIST padded to 32 x 32: classifier.0, classifier.3 | 18,874,368 | 424 | 420 | 99.10 | 20.00 "
-        "| **99.25** | +0.15 | 424, 90.17 → 91.74, +1.57 (CIFAR-10) | 1,234 |"
+        "| **99.25** | +0.15 | about 10^7 → 424, 90.17 → 91.74, +1.57 (CIFAR-10) | 1,234 |"
     )
     assert published(None) == "not in its abstract"
 
@@ -124,12 +127,14 @@ def test_results_are_read_back_by_row_and_seed(tmp_path: Path) -> None:
 def test_each_goal_is_said_to_be_reached_or_missed() -> None:
     assert goals(HEADLINE, result()) == (
         "18,874,368 -> 420 numbers (at most 424: reached), 99.10 -> 99.25 % "
-        "(not below the original: reached, +0.15; the paper +1.57), 1,234 s"
+        "(not below the original: reached, +0.15), 1,234 s; "
+        "the paper: about 10^7 -> 424, 90.17 -> 91.74 %, +1.57 (CIFAR-10)"
     )
     worse = result(compressed=425, final=0.99)
     assert goals(HEADLINE, worse) == (
         "18,874,368 -> 425 numbers (at most 424: MISSED), 99.10 -> 99.00 % "
-        "(not below the original: MISSED, -0.10; the paper +1.57), 1,234 s"
+        "(not below the original: MISSED, -0.10), 1,234 s; "
+        "the paper: about 10^7 -> 424, 90.17 -> 91.74 %, +1.57 (CIFAR-10)"
     )
     assert broken(HEADLINE, worse) == "expected at most 424 numbers, got 425"
     assert broken(HEADLINE, result(final=0.5)) is None
@@ -145,6 +150,67 @@ def test_what_is_stored_is_not_run_again_and_still_judged(
     assert len(run(Wanted({"mnist": tmp_path}, (HEADLINE, ON_CIFAR)))) == failed
 
 
+@pytest.mark.parametrize("kind", ["safetensors", "pt"])
+def test_an_original_of_the_users_own_is_the_network_of_the_row(tmp_path: Path, kind: str) -> None:
+    model = untrained(HEADLINE, small=True).eval()
+    path = tmp_path / f"own.{kind}"
+    (save_file if kind == "safetensors" else torch.save)(model.state_dict(), path)
+    found = given(HEADLINE, path)
+    images = torch.randn(3, *SHAPES[HEADLINE.data])
+    assert (found.path, found.seconds) == (path, None)
+    assert torch.equal(found.model(images), model(images))
+    with pytest.raises(ProblemError, match="fc2"):
+        given(BY_NAME["fc2-mnist-fc1"], path)
+
+
+def test_what_is_no_state_dict_is_refused(tmp_path: Path) -> None:
+    for name in ("own.pt", "own.safetensors", "missing.pt"):
+        if "own" in name:
+            (tmp_path / name).write_bytes(b"nothing of the kind")
+        with pytest.raises(SystemExit, match=rf"--original .*{name}: expected a state_dict"):
+            given(HEADLINE, tmp_path / name)
+
+
+def test_results_of_an_own_original_are_stored_apart_and_by_its_content(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a", "b", "c")]
+    for path, content in zip(paths, (b"1", b"1", b"2"), strict=True):
+        path.write_bytes(content)
+    first_one, same, other = (Wanted({}, (HEADLINE,), original=path) for path in paths)
+    assert first_one.path == same.path
+    assert len({first_one.path, other.path, Wanted({}).path}) == 3
+    assert first_one.is_apart
+    assert not Wanted({}).is_apart
+    assert first_one.command(HEADLINE, 1) == (
+        f"python -m bench paper --mnist FOLDER --rows {HEADLINE.name} --seeds 2 --original a"
+    )
+
+
+def test_a_trained_original_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "OUT", tmp_path / "out")
+    write_mnist(tmp_path, 60)
+    row, images, training = BY_NAME["fc2-mnist-fc1"], read("mnist", {"mnist": tmp_path}), Training(60, 2, batch=20)
+    new, kept = (baseline(row, images, training, 0, small=True) for _ in range(2))
+    assert new.seconds is not None
+    assert (kept.path, kept.seconds) == (new.path, None)
+    state, again = new.model.state_dict(), kept.model.state_dict()
+    assert all(torch.equal(state[key], again[key]) for key in state)
+
+
+def test_a_row_goes_through_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "OUT", tmp_path / "out")
+    write_mnist(tmp_path, 60)
+    row = BY_NAME["fc2-mnist-fc1"]
+    model = untrained(row, small=True)
+    save_file(model.state_dict(), tmp_path / "own.safetensors")
+    wanted = Wanted({"mnist": tmp_path}, (row,), original=tmp_path / "own.safetensors")
+    assert run(wanted) == []
+    found = Results(wanted.path).find(row, 0)
+    assert found is not None
+    assert (found["original"], found["images"], found["samples"], found["epochs"]) == (50_176, 60, 60, None)
+    assert 0 < found["compressed"] <= row.parameters
+    assert found["baseline"] == accuracy(model.eval(), *read("mnist", {"mnist": tmp_path}).test)
+
+
 def test_claims_are_compared_within_the_tolerance() -> None:
     check_claims({"accuracy": (0.9901, 0.9905)}, 0.001)
     with pytest.raises(SystemExit, match=r"accuracy: the report says 0.9905, got 0.9901"):
@@ -158,11 +224,17 @@ def write_idx(folder: Path, name: str, array: np.ndarray) -> None:
     (folder / name).write_bytes(header + array.tobytes())
 
 
-def test_mnist_is_padded_with_zeros_and_cut(tmp_path: Path) -> None:
-    pixels = np.random.default_rng(0).integers(1, 256, (6, 28, 28), np.uint8)
+def write_mnist(folder: Path, count: int) -> np.ndarray:
+    """Noise in the four files of MNIST; the pixels, which both parts have."""
+    pixels = np.random.default_rng(0).integers(1, 256, (count, 28, 28), np.uint8)
     for part in ("train", "t10k"):
-        write_idx(tmp_path, f"{part}-images-idx3-ubyte", pixels)
-        write_idx(tmp_path, f"{part}-labels-idx1-ubyte", np.arange(6, dtype=np.uint8))
+        write_idx(folder, f"{part}-images-idx3-ubyte", pixels)
+        write_idx(folder, f"{part}-labels-idx1-ubyte", np.arange(count, dtype=np.uint8) % 10)
+    return pixels
+
+
+def test_mnist_is_padded_with_zeros_and_cut(tmp_path: Path) -> None:
+    pixels = write_mnist(tmp_path, 6)
     images = read("mnist-32", {"mnist": tmp_path})
     assert tuple(images.train.images.shape) == (6, 1, 32, 32)
     assert np.array_equal(images.test.images[:, 0, 2:-2, 2:-2].numpy(), pixels)
