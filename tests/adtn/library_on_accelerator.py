@@ -9,6 +9,7 @@ from support.accelerator import DEVICE, OnDevice
 from torch import Tensor, nn
 
 import adtn
+from adtn.precision import Precision
 from adtn.structure import AnyStructure
 
 TT = adtn.tt_matrix((4, 4, 2), (2, 4, 4), (4, 2))
@@ -105,3 +106,34 @@ def test_fine_tuning_takes_the_steps_of_the_cpu(options: dict[str, Any]) -> None
         adtn.fine_tune(model, *images(), teacher=teacher, options=chosen)
     for key, tensor in expected.state_dict().items():
         torch.testing.assert_close(on_cpu(found.state_dict()[key]), tensor, rtol=0, atol=1e-6)
+
+
+def trained_in(precision: Precision, model: nn.Module) -> tuple[nn.Module, list[tuple[torch.dtype, ...]]]:
+    """Fine-tuned in a precision; with the dtypes of `fc1`'s inputs, weight and outputs at each call."""
+    seen: list[tuple[torch.dtype, ...]] = []
+
+    def look(layer: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
+        seen.append((inputs[0].dtype, layer.weight.dtype, outputs.dtype))
+
+    with model.get_submodule("fc1").register_forward_hook(look):
+        samples = images()[0].float(), images()[1]
+        adtn.fine_tune(model, *samples, options=adtn.FineTuneOptions(epochs=1, batch_size=30, precision=precision))
+    return model, seen
+
+
+def test_mixed_precision_is_for_the_layers_and_not_for_the_decoding() -> None:
+    start = compressed().float()
+    expected, seen_there = trained_in("bfloat16", copy.deepcopy(start))
+    found, seen = trained_in("bfloat16", copy.deepcopy(start).to(DEVICE))
+    full, seen_in_full = trained_in("float32", copy.deepcopy(start).to(DEVICE))
+    assert seen == seen_there
+    assert {(weight, outputs) for _, weight, outputs in seen} == {(torch.float32, torch.bfloat16)}
+    assert {dtypes for dtypes in seen_in_full} == {(torch.float32,) * 3}
+    for layer in ("fc1", "fc2"):
+        gates = f"{layer}.parametrizations.weight.0.gates"
+        before, there = start.state_dict()[gates], expected.state_dict()[gates]
+        here, without = (on_cpu(model.state_dict()[gates]) for model in (found, full))
+        assert here.dtype == torch.float32
+        moved = float((there - before).norm())
+        assert float((here - there).norm()) < 0.05 * moved
+        assert float((without - there).norm()) > 0.05 * moved

@@ -1,8 +1,8 @@
 """An accelerator without a card: a device of its own to PyTorch, whose tensors compute on the CPU.
 
 What holds on a card holds here: an operation refuses tensors of which some are on the device and others are not, a
-tensor gets to the device and back only by being moved, and gradients run in a thread of the device. What a card does
-otherwise (its kernels, its rounding, pinned memory, streams) is not shown.
+tensor gets to the device and back only by being moved, autocast computes layers in bfloat16, and gradients run in a
+thread of the device. What a card does otherwise (its kernels, its rounding, pinned memory, streams) is not shown.
 
 Importing this registers the device for good, so it is imported by processes of its own: see `support.accelerated`.
 """
@@ -109,6 +109,27 @@ def _run(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 _every = torch.library.Library("_", "IMPL")
 _every.fallback(lambda operation, *args, **kwargs: _run(operation, args, kwargs), "PrivateUse1")
 _every.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
+_autocast = torch.library.Library("aten", "IMPL")
+_NOT_AGAIN = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)
+
+
+def _in_lower_precision(operation: Any) -> Any:
+    """What autocast makes of an operation: its float32 tensors become those of the lower precision."""
+
+    def lowered(value: Any) -> Any:
+        is_single = isinstance(value, Tensor) and value.dtype == torch.float32
+        return value.to(torch.get_autocast_dtype(NAME)) if is_single else value
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with torch._C._ExcludeDispatchKeyGuard(_NOT_AGAIN):
+            args, kwargs = pytree.tree_map(lowered, (args, kwargs))
+            return operation(*args, **kwargs)
+
+    return run
+
+
+for _name in ("linear", "conv2d", "matmul", "mm", "addmm", "bmm"):  # of those that autocast lowers, what is used here
+    _autocast.impl(_name, _in_lower_precision(getattr(_aten, _name).default), "AutocastPrivateUse1")
 _moving = torch.library.Library("aten", "IMPL")
 # `torch.tensor` calls this where a fallback written in Python is not found.
 _moving.impl("_to_copy", lambda *args, **kwargs: _run(_aten._to_copy.default, args, kwargs), "PrivateUse1")
