@@ -41,6 +41,8 @@ def main() -> None:
     paper.add_argument("--seeds", type=int, default=1, help="number of seeds for each row")
     paper.add_argument("--images", type=int, help="a trial: so few images, narrow networks, stored apart")
     paper.add_argument("--original", type=Path, help="your own state_dict for the rows named; results are stored apart")
+    paper.add_argument("--mean", type=_floats, help="that your original expects its inputs to be normalised by")
+    paper.add_argument("--std", type=_floats, help="likewise, a number a channel")
     paper.set_defaults(run=rows_of_the_paper)
     bits = names.add_parser("gate-bits", help="accuracy and bytes of gates in few bits, on the digits of scikit-learn")
     bits.set_defaults(run=gate_bits)
@@ -100,6 +102,10 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
+def _floats(text: str) -> list[float]:
+    return [float(number) for number in text.split(",")]
+
+
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in text.split(","))
 
@@ -128,10 +134,15 @@ def rows_of_the_paper(arguments: argparse.Namespace) -> None:
         rows = ROWS if arguments.rows is None else named(arguments.rows)
     except ValueError as error:
         raise SystemExit(f"--rows: {error}") from None
-    if arguments.original is not None and (arguments.rows is None or arguments.images is not None):
-        raise SystemExit("--original: expected --rows that name what it is the original of, and no --images")
     sources = {name: path for name, path in given.items() if path is not None}
-    wanted = run.Wanted(sources, rows, range(arguments.seeds), arguments.images, arguments.original)
+    if arguments.rows is not None and (lacking := [row for row in rows if row.source not in sources]):
+        raise SystemExit("\n".join(f"--rows {row.name}: expected {row.option}" for row in lacking))
+    if arguments.original is not None and (arguments.rows is None or not arguments.original.is_file()):
+        raise SystemExit("--original: expected a file, and --rows that name what it is the original of")
+    normalize = None if arguments.mean is None else {"mean": arguments.mean, "std": arguments.std or ()}
+    if normalize is not None and (arguments.original is None or len(normalize["mean"]) != len(normalize["std"])):
+        raise SystemExit("--mean: expected --original, and --std with as many numbers")
+    wanted = run.Wanted(sources, rows, range(arguments.seeds), arguments.images, arguments.original, normalize)
     missed = run.run(wanted)
     if not wanted.is_apart:
         page.write()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import adtn
 from bench.markers import DOCS, write_between
-from bench.record import provenance, store
+from bench.record import described, provenance, store
 from worker.architectures.new import create
 
 COMMAND = "python -m bench fine-tuning"
@@ -164,7 +164,7 @@ def table(result: dict[str, Any]) -> str:
     note = (
         f"Median of {size['rounds']} runs (lowest to highest), {size['images']} images of {size['side']} x "
         f"{size['side']} in batches of {size['batch']}. `{where['command']}` at {where['commit']}, "
-        f"{where['machine']['cores']} cores of {where['machine']['processor']}, torch {where['machine']['torch']}; "
+        f"{described(where['machine'])}, torch {where['machine']['torch']}; "
         "every run is in `bench/results/fine_tuning.json`."
     )
     return "\n".join([*lines, "", note])

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.markers import write_between
-from bench.record import RESULTS
+from bench.record import RESULTS, described
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -29,7 +29,7 @@ def table(result: dict[str, Any]) -> str:
     seeds = len(where["seeds"])
     note = (
         f"{'One seed' if seeds == 1 else f'Median of {seeds} seeds (lowest to highest)'}. "
-        f"`{where['command']}` at {where['commit']}, {machine['cores']} cores of {machine['processor']}, "
+        f"`{where['command']}` at {where['commit']}, {described(machine)}, "
         f"torch {machine['torch']}; every run is in `bench/results/lenet5_mnist.json`."
     )
     return "\n".join([*rows, "", note])

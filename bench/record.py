@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -45,6 +46,12 @@ def commit() -> str:
 
 def _git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def described(machine: Mapping[str, object]) -> str:
+    """A machine of a provenance in words: its cores and, if it has one, its GPU."""
+    gpu = machine["gpu"]
+    return f"{machine['cores']} cores of {machine['processor']}" + ("" if gpu is None else f" with {gpu}")
 
 
 def processor() -> str:

@@ -24,7 +24,7 @@ from bench.contraction.networks import Inputs, Network
 from bench.contraction.peers import tensordot
 from bench.lenet5_mnist import LAYERS, LeNet5
 from bench.markers import DOCS, write_between
-from bench.record import RESULTS, provenance, store
+from bench.record import RESULTS, described, provenance, store
 
 BATCH = 256
 SEED = 0
@@ -121,7 +121,7 @@ def table(result: dict[str, Any]) -> str:
             "",
             f"Medians of {len(row['rounds'])} rounds of {len(row['rounds'][0]['dense'])} steps each; the ratio is that "
             f"of a round. `{where['command']}` at {where['commit']}, "
-            f"{where['machine']['cores']} cores of {where['machine']['processor']}, torch {where['machine']['torch']}; "
+            f"{described(where['machine'])}, torch {where['machine']['torch']}; "
             "every run is in `bench/results/training_step.json`.",
         ]
     )

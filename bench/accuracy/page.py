@@ -9,7 +9,7 @@ from bench.accuracy.problems import PROBLEMS
 from bench.accuracy.run import result_name
 from bench.accuracy.table import accuracy_table, bytes_table, choices_table, spread
 from bench.markers import DOCS, write_between
-from bench.record import RESULTS
+from bench.record import RESULTS, described
 
 PAGE = DOCS / "accuracy.md"
 
@@ -43,7 +43,7 @@ def note(result: dict[str, Any]) -> str:
     commits = sorted({run["commit"] for run in runs})
     return (
         f"Baselines: {dense} % with {weights:,} numbers in the three layers. {result['epochs']} epochs; a run took "
-        f"{seconds.mean:.0f} s on one thread. `{where['command']}`, runs at {', '.join(commits)}, {machine['cores']} "
-        f"cores of {machine['processor']}, torch {machine['torch']}; every run is in "
+        f"{seconds.mean:.0f} s on one thread. `{where['command']}`, runs at {', '.join(commits)}, "
+        f"{described(machine)}, torch {machine['torch']}; every run is in "
         f"`bench/results/{result_name(result['problem'])}.json`."
     )

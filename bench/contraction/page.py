@@ -6,7 +6,7 @@ from typing import Any
 from bench.contraction.plot import plot
 from bench.contraction.table import table
 from bench.markers import DOCS, write_between
-from bench.record import RESULTS
+from bench.record import RESULTS, described
 
 
 def write() -> None:
@@ -21,10 +21,8 @@ def note(result: dict[str, Any]) -> str:
     where = result["provenance"]
     machine, peers = where["machine"], where["versions"]
     versions = ", ".join(f"{name} {number or 'not installed'}" for name, number in peers.items())
-    on = f"{machine['cores']} cores of {machine['processor']}, {where['threads']} threads"
-    if machine["gpu"]:
-        on += f", {machine['gpu']}"
     return (
-        f"`{where['command']}` at {where['commit']}, {on}, torch {machine['torch']}, {versions}; "
+        f"`{where['command']}` at {where['commit']}, {described(machine)}, {where['threads']} threads, "
+        f"torch {machine['torch']}, {versions}; "
         "every run is in `bench/results/contraction.json`."
     )

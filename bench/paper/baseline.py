@@ -1,23 +1,24 @@
 """The original networks: trained once a seed, and kept; or the user's own."""
 
+import tempfile
 import time
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
 from bench.lenet5_mnist import LeNet5
-from bench.paper.data import Images, Split, as_floats
+from bench.paper.data import Images
 from bench.paper.rows import CLASSES, SHAPES, Row, Training
 from worker import architectures
 from worker.architectures.fc2 import FC2
 from worker.architectures.networks import NETWORKS
 from worker.architectures.new import create
+from worker.sandbox import Limits, read_upload
+from worker.weights import read_state
 
 OUT = Path(__file__).parent.parent / "out" / "paper"
 HIDDEN = 1024
@@ -69,12 +70,12 @@ def baseline(row: Row, images: Images, training: Training, seed: int, *, small: 
     """
     torch.manual_seed(seed)
     model = untrained(row, small=small)
-    path = (OUT / "trial" if small else OUT) / file_name(row, len(images.train.images), training, seed)
+    path = (OUT / "trial" if small else OUT) / file_name(row, images, training, seed)
     if path.exists():
         model.load_state_dict(load_file(path))
         return Baseline(model.eval(), path, None)
     started = time.perf_counter()
-    train(model, images.train, training)
+    train(model, images, training)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".tmp")
     save_file(model.state_dict(), unfinished)
@@ -87,36 +88,34 @@ def given(row: Row, path: Path) -> Baseline:
 
     Args:
         row: Of the table.
-        path: A state_dict, as safetensors or as `torch.save` writes it.
+        path: Any checkpoint that the service takes; it is read as an upload is.
 
     Raises:
-        SystemExit: It is no such file.
-        ProblemError: It is of another network.
+        ProblemError: The file is refused, or is of another network.
     """
-    try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (OSError, SafetensorError, UnpicklingError, RuntimeError) as error:
-        raise SystemExit(f"--original {path}: expected a state_dict: {error}") from None
+    with tempfile.TemporaryDirectory() as folder:
+        found = read_upload(path, "checkpoint", path.name, Path(folder), Limits())
+        state = read_state(found.tensors, found.aliases)
     return Baseline(architectures.build(row.network, state, SHAPES[row.data]).model.eval(), path, None)
 
 
-def file_name(row: Row, images: int, training: Training, seed: int) -> str:
+def file_name(row: Row, images: Images, training: Training, seed: int) -> str:
     """All that a network depends on, so that none is taken for one that was trained in another way."""
-    how = f"{images}-{training.epochs}-{training.batch}-{training.rate:g}"
+    how = f"{images.digest()}-{training.epochs}-{training.batch}-{training.rate:g}"
     return f"{row.network}-{row.data}-{how}-{seed}.safetensors"
 
 
-def train(model: nn.Module, images: Split, training: Training) -> None:
+def train(model: nn.Module, images: Images, training: Training) -> None:
     """Adam along a cosine, in place; the model ends on the CPU."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device).train()
     optimiser = torch.optim.Adam(model.parameters(), lr=training.rate)
-    count = len(images.images)
+    count = len(images.train.images)
     rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, training.epochs * -(-count // training.batch))
     for _ in range(training.epochs):
         for chosen in torch.split(torch.randperm(count), training.batch):
-            inputs = as_floats(images.images[chosen]).to(device)
-            loss = functional.cross_entropy(model(inputs), images.labels[chosen].to(device))
+            inputs = images.as_floats(images.train.images[chosen]).to(device)
+            loss = functional.cross_entropy(model(inputs), images.train.labels[chosen].to(device))
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             optimiser.step()
@@ -125,7 +124,7 @@ def train(model: nn.Module, images: Split, training: Training) -> None:
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Top-1 of a model in evaluation mode, from 0 to 1."""
-    parts = [model(as_floats(part)).argmax(1) for part in torch.split(images, _EVALUATED)]
-    return float((torch.cat(parts) == labels).double().mean())
+def accuracy(model: nn.Module, images: Images) -> float:
+    """Top-1 of a model in evaluation mode on the test images, from 0 to 1."""
+    parts = [model(images.as_floats(part)).argmax(1) for part in torch.split(images.test.images, _EVALUATED)]
+    return float((torch.cat(parts) == images.test.labels).double().mean())

@@ -1,18 +1,23 @@
 """Each data set twice: as the file that is uploaded, and as tensors for training and checking here."""
 
+import hashlib
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
 from bench.lenet5_mnist import FILES, read_idx
-from bench.paper.rows import CLASSES, TITLES, Data
+from bench.paper.rows import CLASSES, COUNTS, TITLES, Data
 from worker.sandbox import Limits, read_upload
+
+Normalize = dict[Literal["mean", "std"], list[float]]
+"""One number a channel, as in the settings of a job."""
 
 
 class Split(NamedTuple):
@@ -23,10 +28,33 @@ class Split(NamedTuple):
 
 
 class Images(NamedTuple):
-    """What a row is trained and tested on."""
+    """What a row is trained and tested on.
+
+    Args:
+        train: Training images.
+        test: Test images.
+        normalize: What an original of the user's own expects: see the setting of a job. None is nothing.
+    """
 
     train: Split
     test: Split
+    normalize: Normalize | None = None
+
+    def as_floats(self, images: Tensor) -> Tensor:
+        """8-bit images as the service hands them to a network: from 0 to 1, then normalised."""
+        scaled = images.float() / 255
+        if self.normalize is None:
+            return scaled
+        mean, std = (torch.tensor(self.normalize[key]).view(-1, 1, 1) for key in ("mean", "std"))
+        return (scaled - mean) / std
+
+    def digest(self) -> str:
+        """Of all pixels and labels."""
+        found = hashlib.sha256()
+        for tensor in (*self.train, *self.test):
+            found.update(f"{tuple(tensor.shape)}".encode())
+            found.update(tensor.numpy().tobytes())
+        return found.hexdigest()[:16]
 
 
 def read(data: Data, sources: Mapping[str, Path]) -> Images:
@@ -63,9 +91,18 @@ def pack(images: Images, target: Path) -> None:
     )
 
 
-def as_floats(images: Tensor) -> Tensor:
-    """8-bit images from 0 to 1, as the service scales them."""
-    return images.float() / 255
+def require_published(images: Images, data: Data) -> None:
+    """Refuse a data set that has not as many images as the published one: what it leads to belongs in no table.
+
+    Raises:
+        SystemExit: It has others.
+    """
+    found, expected = (len(images.train.images), len(images.test.images)), COUNTS[data]
+    if found != expected:
+        raise SystemExit(
+            f"{TITLES[data]}: expected {expected[0]:,} and {expected[1]:,} images, got {found[0]:,} and "
+            f"{found[1]:,}; --images N makes a trial of any data set"
+        )
 
 
 def _mnist(images: Tensor, labels: Tensor, data: Data) -> Split:

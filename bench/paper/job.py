@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors.torch import load_file
+from torch import nn
 
 from adtn_client import Client
 from bench.paper.baseline import Baseline, accuracy
 from bench.paper.data import Images, pack
-from bench.paper.rows import Row
+from bench.paper.rows import CONVOLUTIONS, Row
 from bench.service import check_claims, stored_numbers, upload
 
 ENCODED, DENSE = "model.adtn.safetensors", "model.dense.safetensors"
@@ -38,9 +39,10 @@ def compress(client: Client, row: Row, original: Baseline, images: Images, seed:
         "architecture": row.network,
         "dataset": upload(client, folder / "images.npz", "dataset"),
         "compression": {
-            "layers": [list(item) if isinstance(item, tuple) else item for item in row.layers],
+            "layers": [list(item) if isinstance(item, tuple) else item for item in layers_of(row, original.model)],
             "target": {"parameters": row.parameters},
         },
+        "normalize": images.normalize,
         **row.settings,
         "seed": seed,
     }
@@ -53,15 +55,23 @@ def compress(client: Client, row: Row, original: Baseline, images: Images, seed:
     return Finished(report, round(seconds, 1))
 
 
+def layers_of(row: Row, model: nn.Module) -> tuple[str | tuple[str, ...], ...]:
+    """The layers of a row in its network; the last convolutions have other names without batch norm."""
+    if row.layers != CONVOLUTIONS:
+        return row.layers
+    names = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+    return tuple(names[-len(CONVOLUTIONS) :])
+
+
 def check(original: Baseline, images: Images, report: dict[str, Any], folder: Path) -> None:
     """Refuse a report that is not what the files in `folder` and this process say; `original.model` gets their weights.
 
     Raises:
         SystemExit: A figure differs.
     """
-    before = accuracy(original.model, *images.test)
+    before = accuracy(original.model, images)
     original.model.load_state_dict(load_file(folder / DENSE))
-    after = accuracy(original.model, *images.test)
+    after = accuracy(original.model, images)
     stored = stored_numbers(folder / ENCODED)
     check_claims({"numbers in the file": (stored, report["parameters"]["encoded"]["compressed"])})
     check_claims(

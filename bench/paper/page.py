@@ -9,6 +9,7 @@ from bench.paper.results import Result, Results
 from bench.paper.rows import ROWS, TITLES, Published, Row
 from bench.paper.run import PATH
 from bench.readme import README, percent, spread
+from bench.record import described
 
 HEADER = (
     "| network, data: encoded layers | numbers | allowed | stored | accuracy before | after fit | after fine-tuning "
@@ -76,6 +77,6 @@ def _source(row: Row, found: Result) -> str:
         f"- {row.title}: original and compressed network are trained on the same {found['images']:,} images, the "
         f"original for {found['epochs']} epochs; {found['samples']:,} to test; 95 % interval of the last accuracy "
         f"{low:.2f} to {high:.2f}. "
-        f"At {where['commit']}, {where['machine']['cores']} cores of {where['machine']['processor']}, "
+        f"At {where['commit']}, {described(where['machine'])}, "
         f"seed {where['seeds'][0]}."
     )

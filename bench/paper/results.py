@@ -23,9 +23,18 @@ class Results:
         self.path = path
         self._found: dict[str, Result] = json.loads(path.read_text()) if path.exists() else {}
 
-    def find(self, row: Row, seed: int) -> Result | None:
-        """The result of a row with a seed, if it was run."""
-        return self._found.get(_key(row, seed))
+    def find(self, row: Row, seed: int, data: str | None = None) -> Result | None:
+        """The result of a row with a seed, if it was run.
+
+        Args:
+            row: Of the table.
+            seed: Of the run.
+            data: Digest of the images that it must be of; None for any.
+        """
+        found = self._found.get(_key(row, seed))
+        if found is not None and data is not None and found["data"] != data:
+            return None
+        return found
 
     def of(self, row: Row) -> Sequence[Result]:
         """All results of a row, in the order of their seeds."""

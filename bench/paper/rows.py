@@ -12,6 +12,13 @@ SHAPES: dict[Data, tuple[int, int, int]] = {
     "cifar-10": (3, 32, 32),
     "cifar-100": (3, 32, 32),
 }
+COUNTS: dict[Data, tuple[int, int]] = {
+    "mnist": (60_000, 10_000),
+    "mnist-32": (60_000, 10_000),
+    "cifar-10": (50_000, 10_000),
+    "cifar-100": (50_000, 10_000),
+}
+"""Of the published training and test images."""
 TITLES: dict[Data, str] = {
     "mnist": "MNIST",
     "mnist-32": "MNIST padded to 32 x 32",

@@ -9,7 +9,7 @@ from pathlib import Path
 from adtn_client import Client
 from adtn_client.errors import ClientError
 from bench.paper.baseline import OUT, baseline, given
-from bench.paper.data import Images, first, read
+from bench.paper.data import Images, Normalize, first, read, require_published
 from bench.paper.goals import broken, goals
 from bench.paper.job import ENCODED, check, compress
 from bench.paper.results import Result, Results
@@ -32,6 +32,7 @@ class Wanted:
         images: Of the training images, and of the test images; None for as many as the rows say. Few make a trial with
             narrow networks that is stored apart.
         original: A checkpoint in the place of those that are trained here; what it leads to is stored apart.
+        normalize: What that original expects of its inputs.
     """
 
     sources: Mapping[str, Path]
@@ -39,12 +40,14 @@ class Wanted:
     seeds: Sequence[int] = (0,)
     images: int | None = None
     original: Path | None = None
+    normalize: Normalize | None = None
 
     @property
     def path(self) -> Path:
         """Where results are stored."""
         if self.original is not None:
-            return OUT / "given" / f"{hashlib.sha256(self.original.read_bytes()).hexdigest()[:16]}.json"
+            content = self.original.read_bytes() + repr(self.normalize).encode()
+            return OUT / "given" / f"{hashlib.sha256(content).hexdigest()[:16]}.json"
         return PATH if self.images is None else OUT / "trial" / f"{self.images}.json"
 
     @property
@@ -77,7 +80,7 @@ def run(wanted: Wanted) -> list[str]:
     results = Results(wanted.path)
     failed = _run_missing(wanted, results)
     for row, seed in wanted.runs():
-        if (found := results.find(row, seed)) is not None:
+        if (found := _stored(wanted, results, row, seed)) is not None:
             print(f"{row.title}, seed {seed}: {goals(row, found)}")
             if (reason := broken(row, found)) is not None:
                 failed.append(f"{row.title}, seed {seed}: {reason}")
@@ -86,7 +89,7 @@ def run(wanted: Wanted) -> list[str]:
 
 def _run_missing(wanted: Wanted, results: Results) -> list[str]:
     """Add the results that are not there yet; what went wrong."""
-    missing = [pair for pair in wanted.runs() if results.find(*pair) is None]
+    missing = [pair for pair in wanted.runs() if _stored(wanted, results, *pair) is None]
     failed: list[str] = []
     if not missing:
         return failed
@@ -95,10 +98,17 @@ def _run_missing(wanted: Wanted, results: Results) -> list[str]:
             print(f"{row.title}, seed {seed}: started", flush=True)
             try:
                 results.add(row, seed, measured(client, row, seed, wanted, Path(name)))
-            except (ClientError, ProblemError, SystemExit) as error:  # SystemExit: what was checked is not so
+            except (ClientError, ProblemError, OSError, SystemExit) as error:  # SystemExit: what was checked is not so
                 failed.append(f"{row.title}, seed {seed}: {error}")
                 print(failed[-1], flush=True)
     return failed
+
+
+def _stored(wanted: Wanted, results: Results, row: Row, seed: int) -> Result | None:
+    """The result of a run, if there is one; outside of the table, of these very images."""
+    if not wanted.is_apart or results.find(row, seed) is None:
+        return results.find(row, seed)
+    return results.find(row, seed, images_of(row, wanted).digest())
 
 
 def measured(client: Client, row: Row, seed: int, wanted: Wanted, folder: Path) -> Result:
@@ -114,6 +124,7 @@ def measured(client: Client, row: Row, seed: int, wanted: Wanted, folder: Path) 
     accuracy, encoded = report["accuracy"], report["parameters"]["encoded"]
     return {
         "provenance": provenance(wanted.command(row, seed), [seed]),
+        "data": images.digest(),
         "images": len(images.train.images),
         "epochs": training.epochs if wanted.original is None else None,
         "original": encoded["original"],
@@ -128,7 +139,9 @@ def measured(client: Client, row: Row, seed: int, wanted: Wanted, folder: Path) 
 
 def images_of(row: Row, wanted: Wanted) -> Images:
     """As many images as the row is trained on; of a trial, as many as it takes."""
-    found = read(row.data, wanted.sources)
+    found = read(row.data, wanted.sources)._replace(normalize=wanted.normalize)
     if wanted.images is not None:
-        return Images(first(found.train, wanted.images), first(found.test, wanted.images))
-    return Images(first(found.train, training_of(row).images), found.test)
+        return found._replace(train=first(found.train, wanted.images), test=first(found.test, wanted.images))
+    if not wanted.is_apart:
+        require_published(found, row.data)
+    return found._replace(train=first(found.train, training_of(row).images))

@@ -6,6 +6,7 @@ from bench.markers import DOCS, write_between
 from bench.published.forms import FILES
 from bench.published.run import MODELS, NAME, stored
 from bench.readme import README
+from bench.record import described
 
 Result = dict[str, Any]
 
@@ -89,8 +90,8 @@ def sources(found: dict[str, Result]) -> str:
         machine = where["machine"]
         lines.append(
             f"- {title}: `{package['requirement']}` ({package['licence']}); {counts['train']:,} samples to train, "
-            f"{counts['test']:,} to test. `{where['command']}` at {where['commit']}, {machine['cores']} cores of "
-            f"{machine['processor']}, torch {machine['torch']}; latency on one thread, medians of "
+            f"{counts['test']:,} to test. `{where['command']}` at {where['commit']}, "
+            f"{described(machine)}, torch {machine['torch']}; latency on one thread, medians of "
             f"{len(result['rows'][0]['seconds']['original'])} rounds after loading."
         )
     return "\n".join(lines)

@@ -43,7 +43,7 @@ def test_losses_that_differ_are_refused() -> None:
 
 
 def test_the_table_has_a_row_a_variant(rows: list[dict[str, Any]]) -> None:
-    machine = {"cores": 2, "processor": "a processor", "torch": "2.13.0"}
+    machine = {"cores": 2, "processor": "a processor", "gpu": None, "torch": "2.13.0"}
     where = {"command": "python -m bench fine-tuning", "commit": "abc", "machine": machine}
     lines = table({"provenance": where, "size": vars(SMALL), "rows": rows}).splitlines()
     assert lines[2].startswith("| dense | 256 | 0 |")

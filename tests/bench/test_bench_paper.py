@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +9,20 @@ import torch
 from safetensors.torch import save_file
 from support import cifar
 
+from bench.__main__ import main
 from bench.paper import baseline as baselines
 from bench.paper import run as runs
 from bench.paper.baseline import accuracy, baseline, file_name, given, untrained
-from bench.paper.data import first, pack, read
+from bench.paper.data import Images, Split, first, pack, read, require_published
 from bench.paper.goals import broken, goals
+from bench.paper.job import layers_of
 from bench.paper.page import line, measured, note, published, table
 from bench.paper.results import Results
-from bench.paper.rows import CLASSES, LINEAR, ROWS, SHAPES, Row, Training, named, training_of
-from bench.paper.run import Wanted, run
+from bench.paper.rows import CLASSES, CONVOLUTIONS, LINEAR, ROWS, SHAPES, Row, Training, named, training_of
+from bench.paper.run import Wanted, images_of, run
 from bench.service import check_claims
 from jobs.problems import ProblemError
+from worker.architectures.new import create
 
 BY_NAME = {row.name: row for row in ROWS}
 HEADLINE = BY_NAME["vgg16-mnist-32-classifier.0-classifier.3"]
@@ -28,7 +32,11 @@ ON_CIFAR = BY_NAME["vgg16-cifar-10-classifier.0-classifier.3"]
 
 def result(seed: int = 0, **change: Any) -> dict[str, Any]:
     return {
-        "provenance": {"commit": "0123456789ab", "machine": {"cores": 2, "processor": "CPU"}, "seeds": [seed]},
+        "provenance": {
+            "commit": "0123456789ab",
+            "machine": {"cores": 2, "processor": "CPU", "gpu": None},
+            "seeds": [seed],
+        },
         "images": 20_000,
         "epochs": 3,
         "original": 18_874_368,
@@ -70,13 +78,39 @@ def test_the_layers_of_a_row_are_in_its_network(row: Row, small: bool) -> None:
     assert model(torch.empty(2, *SHAPES[row.data], device="meta")).shape == (2, CLASSES[row.data])
 
 
+def noise(count: int, shape: tuple[int, ...] = (3, 32, 32), seed: int = 0) -> Images:
+    """Random images, the same for training and test."""
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(256, (count, *shape), dtype=torch.uint8, generator=generator)
+    split = Split(pixels, torch.arange(count) % 10)
+    return Images(split, split)
+
+
 def test_originals_that_are_trained_in_different_ways_are_kept_apart() -> None:
     trainings = [Training(100, 2), Training(100, 3), Training(100, 2, batch=64), Training(100, 2, rate=3e-4)]
-    names = {file_name(HEADLINE, 100, training, 0) for training in trainings}
-    names |= {file_name(HEADLINE, 200, Training(100, 2), 0), file_name(HEADLINE, 100, Training(100, 2), 1)}
-    assert len(names | {file_name(ON_CIFAR, 100, Training(100, 2), 0)}) == 7
+    names = {file_name(HEADLINE, noise(4), training, 0) for training in trainings}
+    names |= {file_name(HEADLINE, images, Training(100, 2), 0) for images in (noise(5), noise(4, seed=1))}
+    names |= {file_name(HEADLINE, noise(4), Training(100, 2), 1), file_name(ON_CIFAR, noise(4), Training(100, 2), 0)}
+    assert len(names) == 8
     # The rows of a network on the same data share one.
-    assert file_name(HEADLINE, 100, Training(100, 2), 0) == file_name(AS_ONE, 100, Training(100, 2), 0)
+    assert file_name(HEADLINE, noise(4), Training(100, 2), 0) == file_name(AS_ONE, noise(4), Training(100, 2), 0)
+
+
+def test_only_a_data_set_of_the_published_size_is_for_the_table() -> None:
+    published_size = Split(torch.empty(50_000, 0), torch.empty(0)), Split(torch.empty(10_000, 0), torch.empty(0))
+    require_published(Images(*published_size), "cifar-10")
+    with pytest.raises(SystemExit, match=r"CIFAR-10: expected 50,000 and 10,000 images, got 7 and 7; --images N"):
+        require_published(noise(7), "cifar-10")
+
+
+def test_images_are_normalised_as_the_original_expects() -> None:
+    images = noise(2)._replace(normalize={"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 1.0]})
+    found = images.as_floats(images.test.images)
+    for channel, (mean, std) in enumerate([(0.5, 0.2), (0.4, 0.25), (0.3, 1.0)]):
+        expected = (images.test.images[:, channel].double() / 255 - mean) / std
+        torch.testing.assert_close(found[:, channel].double(), expected, rtol=1e-5, atol=1e-6)
+    plain = noise(2)
+    assert torch.equal(plain.as_floats(plain.test.images), plain.test.images.float() / 255)
 
 
 def test_a_row_that_was_run_stands_beside_what_the_paper_says() -> None:
@@ -150,11 +184,15 @@ def test_what_is_stored_is_not_run_again_and_still_judged(
     assert len(run(Wanted({"mnist": tmp_path}, (HEADLINE, ON_CIFAR)))) == failed
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "pt"])
+@pytest.mark.parametrize("kind", ["safetensors", "pt", "wrapped.pt"])
 def test_an_original_of_the_users_own_is_the_network_of_the_row(tmp_path: Path, kind: str) -> None:
     model = untrained(HEADLINE, small=True).eval()
     path = tmp_path / f"own.{kind}"
-    (save_file if kind == "safetensors" else torch.save)(model.state_dict(), path)
+    if kind == "wrapped.pt":
+        state = {f"module.{key}": value for key, value in model.state_dict().items()}
+        torch.save({"epoch": 3, "state_dict": state}, path)
+    else:
+        (save_file if kind == "safetensors" else torch.save)(model.state_dict(), path)
     found = given(HEADLINE, path)
     images = torch.randn(3, *SHAPES[HEADLINE.data])
     assert (found.path, found.seconds) == (path, None)
@@ -163,12 +201,22 @@ def test_an_original_of_the_users_own_is_the_network_of_the_row(tmp_path: Path, 
         given(BY_NAME["fc2-mnist-fc1"], path)
 
 
-def test_what_is_no_state_dict_is_refused(tmp_path: Path) -> None:
-    for name in ("own.pt", "own.safetensors", "missing.pt"):
-        if "own" in name:
-            (tmp_path / name).write_bytes(b"nothing of the kind")
-        with pytest.raises(SystemExit, match=rf"--original .*{name}: expected a state_dict"):
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    for name in ("own.pt", "own.safetensors"):
+        (tmp_path / name).write_bytes(b"nothing of the kind")
+        with pytest.raises(ProblemError):
             given(HEADLINE, tmp_path / name)
+    (tmp_path / "empty.pt").touch()
+    with pytest.raises(ProblemError, match="0 bytes"):
+        given(HEADLINE, tmp_path / "empty.pt")
+
+
+def test_the_last_convolutions_are_those_of_the_network() -> None:
+    row = BY_NAME["vgg16-cifar-10-features.34-features.37-features.40"]
+    with torch.device("meta"):
+        assert layers_of(row, untrained(row)) == CONVOLUTIONS
+        assert layers_of(row, create("vgg16", (3, 32, 32), 10)) == ("features.24", "features.26", "features.28")
+        assert layers_of(AS_ONE, untrained(row)) == AS_ONE.layers
 
 
 def test_results_of_an_own_original_are_stored_apart_and_by_its_content(tmp_path: Path) -> None:
@@ -198,17 +246,49 @@ def test_a_trained_original_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_row_goes_through_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "OUT", tmp_path / "out")
-    write_mnist(tmp_path, 60)
-    row = BY_NAME["fc2-mnist-fc1"]
-    model = untrained(row, small=True)
-    save_file(model.state_dict(), tmp_path / "own.safetensors")
-    wanted = Wanted({"mnist": tmp_path}, (row,), original=tmp_path / "own.safetensors")
+    row = BY_NAME["vgg16-cifar-10-features.34-features.37-features.40"]
+    own = create("vgg16", (3, 32, 32), 10, widths=[4] * 13, hidden=[8, 8]).eval()
+    save_file(own.state_dict(), tmp_path / "own.safetensors")
+    archives = [
+        archive(tmp_path, cifar.cifar10_python(cifar.ten_batches(count)), f"{count}.tar.gz") for count in (4, 5)
+    ]
+    wanted = Wanted(
+        {"cifar-10": archives[0]},
+        (row,),
+        original=tmp_path / "own.safetensors",
+        normalize={"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 1.0]},
+    )
     assert run(wanted) == []
-    found = Results(wanted.path).find(row, 0)
-    assert found is not None
-    assert (found["original"], found["images"], found["samples"], found["epochs"]) == (50_176, 60, 60, None)
+    (found,) = Results(wanted.path).of(row)
+    images = images_of(row, wanted)
+    assert (found["images"], found["samples"], found["epochs"]) == (
+        len(images.train.labels),
+        len(images.test.labels),
+        None,
+    )
+    assert (found["original"], [layer["name"] for layer in found["layers"]]) == (3 * 144, list(layers_of(row, own)))
     assert 0 < found["compressed"] <= row.parameters
-    assert found["baseline"] == accuracy(model.eval(), *read("mnist", {"mnist": tmp_path}).test)
+    assert found["baseline"] == accuracy(own, images)
+    # What is stored is of these images alone.
+    assert Results(wanted.path).find(row, 0, images.digest()) == found
+    other = replace(wanted, sources={"cifar-10": archives[1]})
+    assert Results(other.path).find(row, 0, images_of(row, other).digest()) is None
+
+
+def test_the_command_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own.pt").touch()
+    row, own, none = ON_CIFAR.name, str(tmp_path / "own.pt"), str(tmp_path / "none.pt")
+    refused = {
+        ("--rows", row): "expected --cifar-10 ARCHIVE",
+        ("--rows", row, "--cifar-10", "archive", "--original", none): "--original: expected a file",
+        ("--cifar-10", "archive", "--original", own): "--original: expected a file, and --rows",
+        ("--rows", row, "--cifar-10", "archive", "--mean", "0.5", "--std", "0.2"): "--mean: expected --original",
+        ("--rows", row, "--cifar-10", "archive", "--original", own, "--mean", "0.5"): "--std with as many",
+    }
+    for arguments, message in refused.items():
+        monkeypatch.setattr("sys.argv", ["bench", "paper", *arguments])
+        with pytest.raises(SystemExit, match=message):
+            main()
 
 
 def test_claims_are_compared_within_the_tolerance() -> None:

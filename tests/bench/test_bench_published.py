@@ -294,7 +294,11 @@ def test_tables_have_a_line_a_model_that_was_run() -> None:
     median = {"original": 0.001, "compressed": 0.002, "ratio": 2.0}
     size = {"original": 5000, "compressed": 900}
     result = {
-        "provenance": {"command": "c", "commit": "abc", "machine": {"processor": "P", "cores": 2, "torch": "t"}},
+        "provenance": {
+            "command": "c",
+            "commit": "abc",
+            "machine": {"processor": "P", "cores": 2, "gpu": None, "torch": "t"},
+        },
         "package": {"requirement": "x==1", "licence": "MIT"},
         "samples": {"train": 6000, "test": 4000},
         "accuracy": {

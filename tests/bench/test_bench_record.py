@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.record import commit
+from bench.record import commit, described
 
 
 def git(*arguments: str) -> str:
@@ -29,3 +29,9 @@ def test_a_tree_is_changed_by_code_and_not_by_results(tmp_path: Path, monkeypatc
     assert commit() == f"{head}-dirty"
     monkeypatch.chdir(tmp_path / "docs")
     assert commit() == f"{head}-dirty"
+
+
+def test_a_machine_is_described_with_its_gpu() -> None:
+    machine = {"cores": 2, "processor": "a processor", "gpu": None}
+    assert described(machine) == "2 cores of a processor"
+    assert described({**machine, "gpu": "a card"}) == "2 cores of a processor with a card"
