@@ -7,12 +7,12 @@ from adtn.structure import AnyStructure
 
 _T = TypeVar("_T")
 
-BATCH_ENTRIES = 2**24
-"""Most entries that are decoded together: the gradient of a batch takes several times its memory (see `contract`)."""
-
 
 def batches(
-    items: Iterable[_T], structure: Callable[[_T], AnyStructure], rest: Callable[[_T], Hashable]
+    items: Iterable[_T],
+    structure: Callable[[_T], AnyStructure],
+    rest: Callable[[_T], Hashable],
+    most_entries: int,
 ) -> Iterator[list[_T]]:
     """Put items together that have equal structures, and are alike in the rest too.
 
@@ -20,11 +20,12 @@ def batches(
         items: In any order; it is kept within a batch.
         structure: Of an item.
         rest: What else must be equal.
+        most_entries: Of a batch of several.
     """
     alike: dict[Hashable, list[_T]] = {}
     for item in items:
         alike.setdefault((structure(item), rest(item)), []).append(item)
     for group in alike.values():
-        most = max(1, BATCH_ENTRIES // structure(group[0]).size)
+        most = max(1, most_entries // structure(group[0]).size)
         for start in range(0, len(group), most):
             yield group[start : start + most]

@@ -1,6 +1,6 @@
 """Compress a model: fit an ADTN to the weight of every layer of a plan and put it in place."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
@@ -66,12 +66,12 @@ def compress(
     structures = _structures(plan)
     moments = {} if inputs is None else input_moments(model, inputs, {key for keys in structures for key in keys})
     means = {key: found.mean for key, found in moments.items() if found.mean is not None}
+    weights = _weights(model, structures)
     tasks = []
     for i, (keys, structure) in enumerate(structures.items()):
         moment = moments.get(keys[0]) if len(keys) == 1 else None
         own = replace(options, seed=options.seed + i)
-        weight = joined([_weight(model, key) for key in keys])
-        tasks.append(FitTask(weight, structure, own, moment.second if moment else None, " + ".join(keys)))
+        tasks.append(FitTask(weights[i], structure, own, moment.second if moment else None, " + ".join(keys)))
     fitted = dict(fit_each(tasks, on_step and (lambda i, *told: on_step(tasks[i].name, *told))))
     for i, keys in enumerate(structures):
         encode_layer(model, keys, fitted[i], means)
@@ -90,6 +90,27 @@ def _structures(plan: Plan | Mapping[str | tuple[str, ...], AnyStructure]) -> di
     if isinstance(plan, Plan):
         return {tuple(weight.key for weight in entry.layer.weights): entry.structure for entry in plan.entries}
     return {(keys,) if isinstance(keys, str) else keys: structure for keys, structure in plan.items()}
+
+
+def _weights(model: nn.Module, layers: Iterable[tuple[str, ...]]) -> list[Tensor]:
+    """What the ADTN of each layer is fitted to, after all keys have been found to fit together.
+
+    Raises:
+        ShapeError: A key is that of no parameter, or of one that was named before; or dtypes differ within a group.
+    """
+    found: list[Tensor] = []
+    named: dict[int, str] = {}
+    for keys in layers:
+        weights = [_weight(model, key) for key in keys]
+        for key, weight in zip(keys, weights, strict=True):
+            if id(weight) in named:
+                raise ShapeError(f"{key}: expected each parameter once, got it as {named[id(weight)]} too")
+            named[id(weight)] = key
+        try:
+            found.append(joined(weights))
+        except ShapeError as error:
+            raise ShapeError(f"{' + '.join(keys)}: {error}") from None
+    return found
 
 
 def _weight(model: nn.Module, key: str) -> nn.Parameter:

@@ -6,7 +6,6 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from itertools import pairwise
 from typing import Any
 
@@ -43,16 +42,14 @@ def contract(
     Raises:
         ShapeError: The number of gates, or of numbers, or of entries, does not fit `structure`.
 
-    Time O(gates * out * size); memory of the result forward, of four such tensors with the gradient, at any depth.
+    Time O(gates * out * size). Memory of the result forward, and of one more where it has an order or is a sum; of four
+    such tensors with the gradient, at any depth, where the gates have few numbers next to it.
     Source: arXiv:2305.06058.
     """
     flat = gates if isinstance(gates, Tensor) else _joined(gates, structure)
     if flat.ndim not in (1, 2) or flat.shape[-1] != structure.parameters:
         raise ShapeError(f"gates: expected shape ({structure.parameters},), got {tuple(flat.shape)}")
-    if entries is None:
-        entries = structure.size
-    elif not 0 < entries <= structure.size:
-        raise ShapeError(f"entries: expected 1 to {structure.size}, got {entries}")
+    entries = _checked(entries, structure)
     total: Tensor | None = None
     for part, network in _terms(flat.reshape(-1, structure.parameters), structure, entries):
         start = part.new_ones(len(part), dtype=storage or part.dtype)
@@ -76,13 +73,29 @@ def contract_vjp(gates: Tensor, structure: AnyStructure, entries: int) -> tuple[
     Returns:
         (batch, entries); and the vector-Jacobian product, to be called at most once: from the gradient of that tensor
         to the gradient of the gates.
+
+    Raises:
+        ShapeError: As `contract`.
+        RuntimeError: The vector-Jacobian product is asked for again; it has let go of what it needs.
     """
-    terms = [_Term(part, network) for part, network in _terms(gates.detach(), structure, entries)]
-    total = reduce(torch.add, (term.result for term in terms))
+    if gates.ndim != 2 or gates.shape[1] != structure.parameters:
+        raise ShapeError(f"gates: expected shape (batch, {structure.parameters}), got {tuple(gates.shape)}")
+    total: Tensor | None = None
+    terms: list[_Term] = []
+    for part, network in _terms(gates.detach(), structure, _checked(entries, structure)):
+        terms.append(_Term(part, network))
+        result = terms[-1].run()
+        total = result if total is None else total.add_(result)
+    assert total is not None
 
     @torch.no_grad()
     def vjp(grad: Tensor) -> Tensor:
-        return torch.cat([term.vjp(grad) for term in terms], dim=1)
+        if not terms:
+            raise RuntimeError("expected one call of the vector-Jacobian product, got another")
+        found = []
+        while terms:
+            found.append(terms.pop(0).vjp(grad))
+        return torch.cat(found, dim=1)
 
     return total, vjp
 
@@ -153,18 +166,32 @@ def _terms(gates: Tensor, structure: AnyStructure, entries: int) -> Iterator[tup
         yield part, _Network(term.dims, term.tn_layers, term.activation, term.order, entries)
 
 
+def _checked(entries: int | None, structure: AnyStructure) -> int:
+    """How many entries are wanted."""
+    if entries is None:
+        return structure.size
+    if not 0 < entries <= structure.size:
+        raise ShapeError(f"entries: expected 1 to {structure.size}, got {entries}")
+    return entries
+
+
 class _Term:
     """One network of a sum in `contract_vjp`."""
 
     def __init__(self, gates: Tensor, network: _Network) -> None:
         self._items, self._network = len(gates), network
+        self._start = gates.new_ones(len(gates))
         self._runner = _runner(gates, gates.dtype, network)
-        result, self._kept = run(self._runner, gates.new_ones(len(gates)), len(gates), keep=True)
-        self.result = _in_order(result, network, len(gates))
+        self._kept: dict[int, Tensor] = {}
+
+    def run(self) -> Tensor:
+        """The result (items, entries), which nothing here holds on to."""
+        result, self._kept = run(self._runner, self._start, self._items, keep=True)
+        return _in_order(result, self._network, self._items)
 
     def vjp(self, grad: Tensor) -> Tensor:
         """From the gradient of the result to that of the gates."""
-        run_backward(self._runner, self._kept, *_out_of_order(grad, self._network), self._items)
+        run_backward(self._runner, self._kept, *_out_of_order(self._runner, grad, self._network), self._items)
         return self._runner.gradient()
 
 
@@ -197,7 +224,7 @@ class _Contract(torch.autograd.Function):
             both = [next(found) if needed else None for needed in ctx.needs_input_grad[:2]]
             return both[0], both[1], None
         runner = _runner(gates, state.dtype, ctx.network)
-        grad_state = run_backward(runner, ctx.kept, *_out_of_order(grad, ctx.network), len(gates))
+        grad_state = run_backward(runner, ctx.kept, *_out_of_order(runner, grad, ctx.network), len(gates))
         return runner.gradient(), grad_state, None
 
 
@@ -227,19 +254,28 @@ def _in_order(state: Tensor, network: _Network, items: int) -> Tensor:
     return state.view(items, -1)[:, : network.entries]
 
 
-def _out_of_order(grad: Tensor, network: _Network) -> tuple[Tensor, bool]:
+def _out_of_order(runner: Runner, grad: Tensor, network: _Network) -> tuple[Tensor, bool]:
     """The reverse of `_in_order` for a gradient (items, entries), and whether it is a copy."""
-    items = len(grad)
-    ours = network.entries < network.size
-    if ours:
-        whole = grad.new_zeros(items, network.size)
-        whole[:, : network.entries] = grad
-        grad = whole
+    if network.is_natural and network.entries == network.size:
+        return grad.contiguous().view(-1), not grad.is_contiguous()
+    ours = runner.empty(len(grad) * network.size)
+    if network.entries < network.size:
+        ours.zero_()
     if network.is_natural:
-        return grad.contiguous().view(-1), ours or not grad.is_contiguous()
-    shape = [network.dims[site] for site in network.order]
-    back = sorted(range(len(shape)), key=network.order.__getitem__)
-    return grad.reshape(items, *shape).permute(0, *(1 + k for k in back)).reshape(-1), True
+        ours.view(len(grad), -1)[:, : network.entries] = grad
+    else:
+        in_order = ours.view(len(grad), *network.dims).permute(0, *(1 + site for site in network.order))
+        _write_first(grad, in_order)
+    return ours, True
+
+
+def _write_first(entries: Tensor, target: Tensor) -> None:
+    """Write (items, n) into the first n entries of each item of (items, ...), the last index the fastest."""
+    while entries.shape[1] > 0:
+        inner = math.prod(target.shape[2:])
+        count = entries.shape[1] // inner
+        target[:, :count] = entries[:, : count * inner].reshape(len(entries), count, *target.shape[2:])
+        entries, target = entries[:, count * inner :], target.select(1, min(count, target.shape[1] - 1))
 
 
 def _joined(gates: Sequence[Tensor], structure: AnyStructure) -> Tensor:

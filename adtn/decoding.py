@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from adtn.batches import batches
 from adtn.blocks import HandedOut, handed_out, handing_out
-from adtn.contraction import contract_vjp
 from adtn.errors import BlockEnded
-from adtn.module import ADTN, contracted
+from adtn.module import ADTN, contracted, contracted_vjp
+
+BATCH_ENTRIES = 2**24
+"""Most entries that are decoded together: the gradient of a batch takes several times its memory (see `contract`)."""
 
 
 @contextmanager
@@ -51,17 +53,17 @@ def decoded_once(model: nn.Module) -> Iterator[None]:
     """
     adtns = [module for module in model.modules() if isinstance(module, ADTN)]
     missing = [adtn for adtn in adtns if handed_out(adtn, adtn.gates, adtn.is_differentiable()) is None]
-    batches = [_Batch(group) for group in _groups(adtn for adtn in missing if adtn.is_differentiable())]
-    weights: dict[nn.Module, HandedOut] = {adtn: given for batch in batches for adtn, given in batch.weights.items()}
+    decoded = [_Batch(group) for group in _groups(adtn for adtn in missing if adtn.is_differentiable())]
+    weights: dict[nn.Module, HandedOut] = {adtn: given for batch in decoded for adtn, given in batch.weights.items()}
     weights.update(_kept([adtn for adtn in missing if not adtn.is_differentiable()]))
     try:
         with handing_out(weights):
             yield
-        found = [pair for batch in batches for pair in batch.gradients()]
+        found = [pair for batch in decoded for pair in batch.gradients()]
         if found:
             torch.autograd.backward([numbers for numbers, _ in found], [grad for _, grad in found])
     finally:
-        for batch in batches:
+        for batch in decoded:
             batch.close()
 
 
@@ -70,8 +72,7 @@ class _Batch:
 
     def __init__(self, adtns: list[ADTN]) -> None:
         self._numbers = [adtn.numbers() for adtn in adtns]
-        with _in_full(adtns[0].gates.device):
-            decoded, self._vjp = contract_vjp(_stack(self._numbers), adtns[0].structure, adtns[0].shape.numel())
+        decoded, self._vjp = contracted_vjp(_stack(self._numbers), adtns[0].structure, adtns[0].shape.numel())
         self._leaves = [row.view(adtn.shape).requires_grad_() for adtn, row in zip(adtns, decoded, strict=True)]
         # A weight of half precision is a copy of its leaf, where gradients add up in the precision of the gates.
         self.weights = {
@@ -83,13 +84,12 @@ class _Batch:
         used = [i for i, leaf in enumerate(self._leaves) if leaf.grad is not None]
         if not used:
             return []
-        rows = [leaf.new_zeros(leaf.numel()) if leaf.grad is None else leaf.grad.reshape(-1) for leaf in self._leaves]
+        rows = [_dense(leaf).reshape(-1) for leaf in self._leaves]
         for leaf in self._leaves:
             leaf.grad = None
         grad = torch.stack(rows) if len(rows) > 1 else rows[0].unsqueeze(0)
         del rows  # the contraction needs room
-        with _in_full(grad.device):
-            found = self._vjp(grad)
+        found = self._vjp(grad)
         return [(self._numbers[i], found[i]) for i in used]
 
     def close(self) -> None:
@@ -98,9 +98,11 @@ class _Batch:
             leaf.register_hook(_refuse)
 
 
-def _in_full(device: torch.device) -> torch.autocast:
-    """Full precision, also inside an autocast block of the caller's: see `adtn.module.contracted`."""
-    return torch.autocast(device.type, enabled=False)
+def _dense(leaf: Tensor) -> Tensor:
+    """The gradient that a weight has got: zeros for none, and that of a sparse embedding as an ordinary tensor."""
+    if leaf.grad is None:
+        return torch.zeros_like(leaf)
+    return leaf.grad.to_dense() if leaf.grad.is_sparse else leaf.grad
 
 
 def _refuse(_grad: Tensor) -> NoReturn:
@@ -121,7 +123,10 @@ def _kept(adtns: list[ADTN]) -> dict[nn.Module, HandedOut]:
 def _groups(adtns: Iterable[ADTN]) -> Iterator[list[ADTN]]:
     """Those that are decoded together."""
     return batches(
-        adtns, lambda adtn: adtn.structure, lambda adtn: (adtn.shape.numel(), adtn.gates.dtype, adtn.gates.device)
+        adtns,
+        lambda adtn: adtn.structure,
+        lambda adtn: (adtn.shape.numel(), adtn.gates.dtype, adtn.gates.device),
+        BATCH_ENTRIES,
     )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from adtn.batches import batches
 from adtn.errors import ShapeError, TrainingDiverged
-from adtn.module import ADTN, contracted
+from adtn.module import ADTN, contracted, contracted_vjp
 from adtn.schedules import cosine
 from adtn.start import orthogonal_gates, scale_gates
 from adtn.structure import AnyStructure
@@ -18,6 +18,8 @@ LONGEST_EXACT_ROW = 1024
 RANK = 256
 _SUBSPACE_STEPS = 2
 _START_ATTEMPTS = 16
+BATCH_ENTRIES = 2**18
+"""Most entries that are fitted together: larger tensors keep the cores busy one by one, and take less memory so."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def fit_each(
     Raises:
         ShapeError, TrainingDiverged: See `fit`; a batch in which a fit fails yields nothing.
     """
-    for numbers in batches(range(len(tasks)), lambda i: tasks[i].structure, lambda i: _alike(tasks[i])):
+    for numbers in batches(range(len(tasks)), lambda i: tasks[i].structure, lambda i: _alike(tasks[i]), BATCH_ENTRIES):
         fits = [_Fit(tasks[i]) for i in numbers]
         _minimise([(i, own) for i, own in zip(numbers, fits, strict=True) if own.distance.norm > 0], on_step)
         for i, own in zip(numbers, fits, strict=True):
@@ -227,6 +229,23 @@ class _Fit:
         """What errors begin with."""
         return f"{self.task.name}: " if self.task.name else ""
 
+    def step_back(self, decoded: Tensor, step: int) -> float:
+        """The error of a decoded weight, (entries,), in whose place the gradient of the error is written.
+
+        Raises:
+            TrainingDiverged: The error is not finite.
+        """
+        leaf = decoded.detach().requires_grad_()
+        with torch.enable_grad():
+            distance = self.distance.of(leaf)
+        error = float(distance.detach())
+        if not math.isfinite(error):
+            raise TrainingDiverged(
+                f"{self.prefix}fit: the error is {error} at step {step + 1}; use a smaller learning_rate"
+            )
+        decoded.copy_(torch.autograd.grad(distance, leaf)[0])
+        return max(error, 0.0)  # rounding can bring a perfect fit a little below
+
     def result(self) -> ADTN:
         """The ADTN, scaled as well as possible."""
         _scale(self.adtn, self.distance.best_scale(_decode(self.adtn)))
@@ -264,21 +283,13 @@ def _minimise(fits: list[tuple[int, _Fit]], on_step: Callable[[int, int, int, fl
         return
     first = fits[0][1]
     structure, entries, options = first.task.structure, first.adtn.shape.numel(), first.task.options
-    gates = torch.stack([own.adtn.gates.detach() for _, own in fits]).requires_grad_()  # (fits, structure.parameters)
+    gates = torch.stack([own.adtn.gates.detach() for _, own in fits])  # (fits, structure.parameters)
     optimiser = torch.optim.Adam([gates], lr=options.learning_rate)
     for step in range(options.steps):
         optimiser.param_groups[0]["lr"] = options.learning_rate * cosine(step, options.steps)
-        optimiser.zero_grad()
-        with torch.enable_grad():
-            decoded = contracted(gates, structure, entries)
-            distances = torch.stack([own.distance.of(row) for (_, own), row in zip(fits, decoded, strict=True)])
-            torch.autograd.backward(distances.sum())
-        errors = distances.detach().cpu().tolist()
-        for (_, own), error in zip(fits, errors, strict=True):
-            if not math.isfinite(error):
-                raise TrainingDiverged(
-                    f"{own.prefix}fit: the error is {error} at step {step + 1}; use a smaller learning_rate"
-                )
+        decoded, vjp = contracted_vjp(gates, structure, entries)
+        errors = [own.step_back(row, step) for (_, own), row in zip(fits, decoded, strict=True)]
+        gates.grad = vjp(decoded)
         optimiser.step()
         if on_step is not None:
             for (number, _), error in zip(fits, errors, strict=True):

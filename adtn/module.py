@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from adtn.balancing import balanced, group_numbers
 from adtn.blocks import handed_out
-from adtn.contraction import contract
+from adtn.contraction import contract, contract_vjp
 from adtn.errors import ShapeError
 from adtn.keeping import KeptWeight, reused
 from adtn.quantising import best_scales, check_bits, quantised
@@ -194,3 +194,16 @@ def contracted(gates: Tensor, structure: AnyStructure, entries: int) -> Tensor:
     """`contract`, in full precision also inside an autocast block of the caller's: a product of many gates needs it."""
     with torch.autocast(gates.device.type, enabled=False):
         return contract(gates, structure, entries=entries)
+
+
+def contracted_vjp(gates: Tensor, structure: AnyStructure, entries: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """`contract_vjp`, in full precision as `contracted`."""
+    kind = gates.device.type
+    with torch.autocast(kind, enabled=False):
+        result, vjp = contract_vjp(gates, structure, entries)
+
+    def vjp_in_full(grad: Tensor) -> Tensor:
+        with torch.autocast(kind, enabled=False):
+            return vjp(grad)
+
+    return result, vjp_in_full

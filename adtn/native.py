@@ -32,6 +32,9 @@ PIECE_WORK = 2**20
 MOST_PIECES = 16
 """Of a pass. More would share the work more evenly, but each has a gradient of its own."""
 
+GRADIENTS_SHARE = 1 / 4
+"""Of the tensor's memory, that the gradients of all pieces may take: there are fewer pieces then, but two at least."""
+
 
 def width_for(size: int) -> int:
     """Width of the windows for a tensor of `size` entries: as wide as leaves positions for all lanes."""
@@ -76,7 +79,9 @@ class NativePasses:
             kernels.backward(arrays, self._gates, part, sweep, chunks, buffers)
             return part
 
-        for part in _in_threads(run, step, len(self._gates)):
+        tensor = len(self._gates) * max(step.entries_before, step.entries_after) * self._gates.dtype.itemsize
+        most = max(2, int(GRADIENTS_SHARE * tensor / self._gradient.nbytes))
+        for part in _in_threads(run, step, len(self._gates), most):
             self._gradient += part
 
     def gradient(self) -> Tensor:
@@ -119,7 +124,7 @@ def _buffers(step: Pass, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     return _local.bytes[:needed].view(dtype).reshape(count, entries)
 
 
-def _in_threads(run: Callable[[tuple[int, int]], _T], step: Pass, items: int) -> list[_T]:
+def _in_threads(run: Callable[[tuple[int, int]], _T], step: Pass, items: int, most: int = MOST_PIECES) -> list[_T]:
     """Run on all chunks, in pieces that do not depend on the number of threads; the results in their order.
 
     The threads, as many as torch uses, take piece after piece: one that gets no core, because those of torch still wait
@@ -127,7 +132,7 @@ def _in_threads(run: Callable[[tuple[int, int]], _T], step: Pass, items: int) ->
     """
     chunks = items * math.ceil(step.left * step.right / kernels.LANES)
     work = items * max(step.entries_before, step.entries_after) * len(step.gates)
-    pieces = max(1, min(MOST_PIECES, chunks, work // PIECE_WORK))
+    pieces = max(1, min(most, MOST_PIECES, chunks, work // PIECE_WORK))
     ranges = list(pairwise(chunks * k // pieces for k in range(pieces + 1)))
     results: list[_T | None] = [None] * pieces
     left = iter(range(pieces))

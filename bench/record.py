@@ -40,7 +40,7 @@ def provenance(command: str, seeds: list[int]) -> dict[str, object]:
 def commit() -> str:
     """The commit of the working tree, marked where the tree differs from it in more than what benchmarks write."""
     written = [f":(top,exclude){path}" for path in WRITTEN]
-    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", *written)
+    changed = _git("status", "--porcelain", "--", ":(top)", *written)
     return _git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
 
 

@@ -17,7 +17,7 @@ from bench.contraction.networks import Inputs, Network, draw
 from bench.contraction.timing import Copy, timed
 
 SEED = 0
-BUDGET_S = 2.0
+BUDGET_S = 10.0
 """No further round of a row is begun after this time."""
 MOST_ROUNDS = 21
 

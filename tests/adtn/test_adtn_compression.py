@@ -58,3 +58,23 @@ def test_a_model_of_which_one_layer_cannot_be_fitted_stays_as_it_is() -> None:
     with pytest.raises(ShapeError, match=r"2\.weight: weight: expected finite values, got 1 that are NaN"):
         compress(model, {"0.weight": brick_wall(11), "2.weight": brick_wall(11)}, FitOptions(steps=1))
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0, equal_nan=True)
+
+
+def test_what_cannot_be_encoded_together_is_refused_before_anything_is_fitted() -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("nothing is to be fitted")
+
+    tied = small_model()
+    tied[2].weight = tied[0].weight
+    mixed = small_model()
+    mixed[2].double()
+    alone, group = brick_wall(11), brick_wall(12)
+    for model, plan, message in (
+        (tied, {"0.weight": alone, "2.weight": alone}, r"2\.weight: expected each parameter once, got it as 0\.weight"),
+        (small_model(), {"0.weight": alone, ("0.weight", "2.weight"): group}, r"0\.weight: expected each parameter"),
+        (small_model(), {"4.weight": brick_wall(8), ("0.weight", "0.weight"): group}, r"0\.weight: expected each"),
+        (mixed, {("0.weight", "2.weight"): group}, r"0\.weight \+ 2\.weight: expected weights of one dtype"),
+    ):
+        with pytest.raises(ShapeError, match=message):
+            compress(model, plan, FitOptions(steps=1), never)
+        assert not encoded(model)

@@ -200,6 +200,19 @@ def test_without_autograd_tensor_and_gradient_are_the_same(drawn: Structure) -> 
         assert torch.equal(direction, given_direction)
 
 
+def test_what_is_wrong_without_autograd_is_said() -> None:
+    structure = brick_wall(5, 2)
+    gates = random_gates(structure).unsqueeze(0)
+    with pytest.raises(ShapeError, match="entries: expected 1 to 32, got 33"):
+        contract_vjp(gates, structure, 33)
+    with pytest.raises(ShapeError, match=r"gates: expected shape \(batch, "):
+        contract_vjp(gates.squeeze(0), structure, 32)
+    result, vjp = contract_vjp(gates, structure, 32)
+    vjp(result)
+    with pytest.raises(RuntimeError, match="expected one call"):
+        vjp(result)
+
+
 def test_storage_in_bfloat16_is_as_exact_as_its_eight_bits() -> None:
     structure = brick_wall(14, 2)
     gates = random_gates(structure, dtype=torch.float32).requires_grad_()

@@ -16,9 +16,9 @@ from adtn import (
     ADTN,
     BlockEnded,
     Sum,
-    batches,
     brick_wall,
     decoded_once,
+    decoding,
     encode,
     encoded,
     interleaved,
@@ -118,7 +118,7 @@ def test_weights_of_one_structure_and_different_shapes_are_a_batch(contractions:
 def test_large_weights_are_decoded_in_smaller_batches(
     contractions: Contractions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "BATCH_ENTRIES", 64)
+    monkeypatch.setattr(decoding, "BATCH_ENTRIES", 64)
     model = network()
     with decoded_once(model):
         assert contractions.taken() == (3, 0)
@@ -401,3 +401,13 @@ def test_a_sum_of_orders_learns_in_a_block() -> None:
         gates = adtn.gates.detach().clone().requires_grad_()
         einsum_contract(gates, structure)[:28].view(4, 7).backward(direction)
         close(adtn.gates.grad, gates.grad)
+
+
+def test_the_sparse_gradient_of_an_embedding_reaches_the_gates() -> None:
+    models = [nn.Embedding(16, 4, sparse=sparse) for sparse in (False, True)]
+    for model in models:
+        encode(model, "weight", ADTN((16, 4), brick_wall(6), generator=torch.Generator().manual_seed(0)))
+        with decoded_once(model):
+            model(torch.tensor([1, 3, 3])).square().sum().backward()
+    plain, sparse = (next(iter(encoded(model).values())).gates.grad for model in models)
+    torch.testing.assert_close(sparse, plain)

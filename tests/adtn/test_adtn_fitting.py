@@ -5,6 +5,7 @@ import pytest
 import torch
 from support.contractions import Contractions
 
+from adtn import fitting
 from adtn.arrangements import brick_wall
 from adtn.contraction import contract
 from adtn.errors import ShapeError, TrainingDiverged
@@ -217,3 +218,21 @@ def test_errors_of_a_batch_name_the_weight() -> None:
         dict(fit_each([good, bad]))
     with pytest.raises(ShapeError, match=r"^bad: input_moment: expected shape"):
         dict(fit_each([good, replace(bad, input_moment=torch.eye(3))]))
+
+
+def test_an_error_that_rounds_below_nothing_is_told_as_nothing() -> None:
+    structure, told = brick_wall(7, 1), []
+    direction = torch.rand(64, generator=torch.Generator().manual_seed(9))
+    for seed in range(6):  # in the norm of a single direction every weight can be met
+        weight = random(2, 64, seed=seed)
+        moment = torch.outer(direction, direction)
+        fit(weight, structure, FitOptions(200, seed=seed), lambda _step, _steps, error: told.append(error), moment)
+    assert min(told) == 0
+    assert max(told) < 2
+
+
+def test_large_weights_are_fitted_one_by_one(contractions: Contractions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "BATCH_ENTRIES", 100)
+    tasks = [FitTask(random(8, 8, seed=i), brick_wall(6), FitOptions(3)) for i in range(3)]
+    assert [number for number, _ in fit_each(tasks)] == [0, 1, 2]
+    assert contractions.backward == 3 * 3

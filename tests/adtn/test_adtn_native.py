@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -16,13 +17,12 @@ from adtn.contraction import contract
 
 DENSE_MIB = 64
 
-# Prints by how many MiB the peak memory of forward and backward of 24 binary sites and 5 TN layers exceeds that before,
-# and how many of these are the threads' buffers.
+# Prints by how many MiB the peak memory of forward and backward on 24 binary sites exceeds that before, and how many of
+# these are the threads' buffers.
 PEAK = """
 import torch
-from adtn import native
-from adtn.arrangements import brick_wall
-from adtn.contraction import contract
+from adtn import ADTN, Sum, brick_wall, contract, decoded_once, native, staircase
+from adtn.structure import Structure
 
 def memory(field):
     with open("/proc/self/status") as status:
@@ -31,12 +31,21 @@ def memory(field):
 def gates_of(structure):
     return torch.randn(structure.parameters).mul_(0.5).requires_grad_()
 
-small, large = brick_wall(12, 2), brick_wall(24, 5)
-contract(gates_of(small), small).backward(torch.ones(2**12))  # loads whatever is loaded late
-gates = gates_of(large)
+small = ADTN((2**12,), brick_wall(12, 2))
+with decoded_once(small):  # loads whatever is loaded late
+    small().backward(torch.ones(2**12))
+wall = brick_wall(24, 5)
+turned = Structure(wall.dims, wall.tn_layers[:2], "relu", tuple(reversed(range(24))))
+structure, entries = {
+    "deep": (wall, 2**24),
+    "turned and cut": (turned, 2**24 - 5),
+    "sum": (Sum((brick_wall(24, 2), brick_wall(24, 1), staircase(24))), 2**24),
+}[CASE]
+adtn = ADTN((entries,), structure)
+incoming = torch.ones(entries)
 before = memory("VmRSS")
-tensor = contract(gates, large)
-tensor.backward(torch.ones(2**24))
+with decoded_once(adtn):
+    adtn().backward(incoming)
 rows = 8192 * 16 * 4 / 2**20
 print(memory("VmHWM") - before, torch.get_num_threads() * 15 * rows)
 """
@@ -82,10 +91,33 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_forward_and_backward_need_four_tensors_at_any_depth() -> None:
-    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize(("case", "tensors"), [("deep", 4), ("turned and cut", 4), ("sum", 5)])
+def test_forward_and_backward_need_four_tensors_at_any_depth_and_five_as_a_sum(case: str, tensors: int) -> None:
+    script = f"CASE = {case!r}\n{PEAK}"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     peak, buffers = map(float, done.stdout.split())
-    assert 3.5 * DENSE_MIB < peak < 4 * DENSE_MIB + buffers + 8
+    assert (tensors - 0.9) * DENSE_MIB < peak < tensors * DENSE_MIB + buffers + 8
+
+
+def test_wide_gates_do_not_take_a_gradient_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces: list[int] = []
+    in_threads = native._in_threads
+
+    def counted(*arguments: Any) -> list[Any]:
+        results = in_threads(*arguments)
+        if len(arguments) == 4:  # of a pass backwards
+            pieces.append(len(results))
+        return results
+
+    monkeypatch.setattr(native, "_in_threads", counted)
+    most = {}
+    for width in (2, 8):
+        structure = brick_wall(20, 1, width)
+        gates = torch.randn(2, structure.parameters, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        pieces.clear()
+        contract(gates, structure).sum().backward()
+        most[width] = max(pieces)
+    assert most == {2: native.MOST_PIECES, 8: 2}
 
 
 def test_memory_of_a_large_tensor_is_used_again_and_a_live_one_left_alone() -> None:

@@ -25,6 +25,9 @@ def test_a_tree_is_changed_by_code_and_not_by_results(tmp_path: Path, monkeypatc
     for name in ("bench/results/a.json", "docs/a.md", "README.md"):
         (tmp_path / name).write_text("after")
     assert commit() == head
+    (tmp_path / "bench/new.py").write_text("not yet in any commit")
+    assert commit() == f"{head}-dirty"
+    (tmp_path / "bench/new.py").unlink()
     (tmp_path / "bench/a.py").write_text("after")
     assert commit() == f"{head}-dirty"
     monkeypatch.chdir(tmp_path / "docs")

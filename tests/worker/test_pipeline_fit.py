@@ -34,7 +34,7 @@ def plan_for(weight: Tensor) -> Plan:
 
 def test_second_attempt_takes_the_fit_of_the_first(weight: Tensor, store: Store, tmp_path: Path) -> None:
     steps: list[float] = []
-    arguments = plan_for(weight), {"fc.weight": weight}, {}, OPTIONS, store, tmp_path
+    arguments = plan_for(weight), {"fc.weight": weight}, {}, {"fc.weight": OPTIONS}, store, tmp_path
     first = fit(*arguments, lambda done, message: steps.append(done))["fc.weight"]
     assert len(steps) == OPTIONS.steps
     second = fit(*arguments, lambda done, message: steps.append(done))["fc.weight"]
@@ -50,17 +50,18 @@ def test_equal_structures_are_fitted_together_but_for_those_that_are_kept(
     weights = {f"{name}.weight": weight + i for i, name in enumerate(names)}
     layers = [Layer(name, f"{name}.weight", "linear", (16, 16)) for name in names]
     plan = Plan(tuple(PlanEntry(layer, STRUCTURE) for layer in layers))
-    alone = fit(Plan(plan.entries[:1]), weights, {}, OPTIONS, store, tmp_path, lambda done, message: None)
+    options = {layer.key: replace(OPTIONS, seed=i) for i, layer in enumerate(layers)}
+    alone = fit(Plan(plan.entries[:1]), weights, {}, options, store, tmp_path, lambda done, message: None)
     contractions = count_contractions(monkeypatch)
     seen: list[tuple[float, str]] = []
-    found = fit(plan, weights, {}, OPTIONS, store, tmp_path, lambda done, message: seen.append((done, message)))
+    found = fit(plan, weights, {}, options, store, tmp_path, lambda done, message: seen.append((done, message)))
     assert contractions.backward == OPTIONS.steps
     assert list(found) == [f"{name}.weight" for name in names]
     assert torch.equal(found["first.weight"](), alone["first.weight"]())
     assert [message.split(",")[0] for _, message in seen] == OPTIONS.steps * ["fitting second", "fitting third"]
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert seen[-1][0] == pytest.approx(1.0)
-    again = fit(plan, weights, {}, OPTIONS, store, tmp_path, lambda done, message: seen.append((done, message)))
+    again = fit(plan, weights, {}, options, store, tmp_path, lambda done, message: seen.append((done, message)))
     assert len(seen) == 2 * OPTIONS.steps
     assert all(torch.equal(again[key](), found[key]()) for key in weights)
 

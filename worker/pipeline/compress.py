@@ -40,7 +40,10 @@ def encode(
         The ADTN of each key, now in the model.
     """
     settings = attempt.job.settings
-    fitted = fit(plan, attempt.weights, moments, fit_options(settings), attempt.store, attempt.folder, on_step)
+    options = fit_options(settings)
+    # Equal layers start differently.
+    seeded = {entry.layer.key: replace(options, seed=options.seed + i) for i, entry in enumerate(plan.entries)}
+    fitted = fit(plan, attempt.weights, moments, seeded, attempt.store, attempt.folder, on_step)
     round_untrained(plan, fitted, attempt.weights, settings)
     for entry in plan.entries:
         place(model, entry.layer, fitted[entry.layer.key], moments)

@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -27,7 +26,7 @@ def fit(
     plan: Plan,
     state: Mapping[str, Tensor],
     moments: Mapping[str, InputMoments],
-    options: FitOptions,
+    options: Mapping[str, FitOptions],
     store: Store,
     folder: Path,
     on_step: Callable[[float, str], None],
@@ -38,17 +37,15 @@ def fit(
         plan: The weights to encode, with their structures.
         state: The model's weights by key, on the device that fits.
         moments: For some of the keys the moments of the layer's inputs: see `adtn.fit`.
-        options: Steps, learning rate and seed; each weight gets a seed of its own after that one.
-        store: Where fits are kept, each as soon as it is made, so that a later attempt resumes after it.
+        options: Steps, learning rate and seed, by the layer's key.
+        store: Where fits are kept, each as soon as its batch is made, so that a later attempt resumes after it.
         folder: A place for temporary files.
         on_step: Called with the share done, 0 to 1, and a message.
 
     Returns:
         The ADTN of each layer's key; that of a group is the group's.
     """
-    tasks = [
-        _task(entry, state, moments, replace(options, seed=options.seed + i)) for i, entry in enumerate(plan.entries)
-    ]
+    tasks = [_task(entry, state, moments, options[entry.layer.key]) for entry in plan.entries]
     keys = [f"fits/{fingerprint(task)}.safetensors" for task in tasks]
     found = [stored_fit(key, task, store, folder) for key, task in zip(keys, tasks, strict=True)]
     missing = [i for i, fitted in enumerate(found) if fitted is None]

@@ -105,11 +105,12 @@ def _quick_fits(
 ) -> dict[str, ADTN]:
     options = fit_options(attempt.job.settings)
     quick = adtn.FitOptions(min(QUICK_STEPS, options.steps), options.learning_rate, options.seed)
+    alike = {entry.layer.key: quick for entry in plan.entries}  # one seed, so that sizes differ in nothing else
 
     def report(done: float, message: str) -> None:
         on_step(done, f"measuring layers: {message}")
 
-    return fit(plan, attempt.weights, moments, quick, attempt.store, attempt.folder, report)
+    return fit(plan, attempt.weights, moments, alike, attempt.store, attempt.folder, report)
 
 
 def _weight_loss(_layer: Layer, fitted: ADTN, _moments: Mapping[str, InputMoments]) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from adtn import decoding, module
+from adtn import module
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Contractions:
 def count_contractions(monkeypatch: pytest.MonkeyPatch) -> Contractions:
     """Count from now on, until the test ends."""
     counts = Contractions()
-    contract, contract_vjp = module.contract, decoding.contract_vjp
+    contract, contract_vjp = module.contract, module.contract_vjp
 
     def came_back(_grad: Tensor) -> None:
         counts.backward += 1
@@ -50,5 +50,5 @@ def count_contractions(monkeypatch: pytest.MonkeyPatch) -> Contractions:
         return result, counted_back
 
     monkeypatch.setattr(module, "contract", counted)
-    monkeypatch.setattr(decoding, "contract_vjp", counted_vjp)
+    monkeypatch.setattr(module, "contract_vjp", counted_vjp)
     return counts
