@@ -40,6 +40,7 @@ def compress(client: Client, row: Row, original: Baseline, images: Images, seed:
         "dataset": upload(client, folder / "images.npz", "dataset"),
         "compression": {
             "layers": [list(item) if isinstance(item, tuple) else item for item in layers_of(row, original.model)],
+            "structure": row.structure,
             "target": {"parameters": row.parameters},
         },
         "normalize": images.normalize,

@@ -80,6 +80,8 @@ class Row:
         parameters: Numbers that all of it may have together.
         published: The paper's figures for these layers; None where its abstract has none.
         settings: Of the job, beside the target: fit and fine-tuning.
+        variant: What tells it from another row of the same layers, in a word or two.
+        structure: Of the ADTNs; the service's choice by default.
     """
 
     network: str
@@ -88,12 +90,15 @@ class Row:
     parameters: int
     published: Published | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    variant: str = ""
+    structure: str | Mapping[str, Any] = "auto"
 
     @property
     def name(self) -> str:
         """One word for the command line and the stored result: "vgg16-mnist-32-classifier.0-classifier.3"."""
         layers = ["+".join(item) if isinstance(item, tuple) else item for item in self.layers]
-        return "-".join([self.network, self.data, *layers])
+        variant = [self.variant.replace(" ", "-")] if self.variant else []
+        return "-".join([self.network, self.data, *layers, *variant])
 
     @property
     def source(self) -> str:
@@ -109,7 +114,8 @@ class Row:
     def title(self) -> str:
         """What stands in the table."""
         layers = [" and ".join(item) + " as one" if isinstance(item, tuple) else item for item in self.layers]
-        return f"{NETWORKS[self.network]}, {TITLES[self.data]}: {', '.join(layers)}"
+        variant = f"; {self.variant}" if self.variant else ""
+        return f"{NETWORKS[self.network]}, {TITLES[self.data]}: {', '.join(layers)}{variant}"
 
 
 LINEAR = {
@@ -127,6 +133,8 @@ WHOLE = {
     "fine_tune": {"epochs": 2, "batch_size": 128, "learning_rate": 3e-4, "gate_learning_rate": 0.04},
 }
 GATES_ONLY = {"fit": {"steps": 10}, "fine_tune": {"epochs": 8, "batch_size": 128, "dense": "freeze"}}
+PAPERS_FORM = {"depth": 1, "gate_sites": 2, "activation": "relu"}
+"""Brick-walls of one TN layer on binary sites: with the columns of first gates that matter, they have 424 numbers."""
 
 ROWS = (
     Row("fc2", "mnist", ("fc1",), 400, settings=SMALL_STEPS),
@@ -134,6 +142,8 @@ ROWS = (
     Row("alexnet", "mnist-32", LINEAR["alexnet"], 424, settings=WHOLE),
     Row("zfnet", "mnist-32", LINEAR["zfnet"], 424, settings=WHOLE),
     Row("vgg16", "mnist-32", LINEAR["vgg16"], 424, TWO_LINEAR, WHOLE),
+    Row("vgg16", "mnist-32", LINEAR["vgg16"], 424, TWO_LINEAR, WHOLE, "brick-walls", PAPERS_FORM),
+    Row("vgg16", "mnist-32", LINEAR["vgg16"], 424, TWO_LINEAR, GATES_ONLY, "gates alone"),
     Row("vgg16", "mnist-32", (LINEAR["vgg16"],), 424, TWO_LINEAR, WHOLE),
     Row("vgg16", "mnist-32", CONVOLUTIONS, 632, THREE_CONVOLUTIONS, WHOLE),
     *(

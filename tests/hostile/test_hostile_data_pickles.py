@@ -103,7 +103,13 @@ def test_nested_values_are_refused(refuse: Refuse, hostile: bytes):
     assert refuse(archive(hostile), "dataset", "cifar.tar.gz").code == "dataset_invalid"
 
 
+TEXT = b"X" + struct.pack("<I", 100_000) + b"a" * 100_000 + b"q\x00"
 BOMBS = {
+    "one text encoded again and again": b"\x80\x02}X\x01\x00\x00\x00t"
+    + TEXT
+    + b"s"
+    + b"X\x01\x00\x00\x00ac_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86Rs" * 1000
+    + b".",
     "marks": b"\x80\x02" + b"(" * 100 + b".",
     "stack": b"\x80\x02" + b"K\x01" * 20_000 + b".",
     "opcodes": b"\x80\x02}(U\x01a]" + b"K\x01a" * 1_000_001 + b"u.",

@@ -76,6 +76,13 @@ def test_an_npz_bomb_is_refused(refuse: Refuse):
     assert problem.code == "resource_limit"
 
 
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"])
+def test_one_gzipped_file_is_told_from_a_damaged_archive(refuse: Refuse, name: str):
+    problem = refuse(gzip.compress(good_idx()[name]), "dataset", f"{name}.gz")
+    assert problem.code == "unsupported_format"
+    assert "several files belong into one zip or tar" in str(problem)
+
+
 def test_a_gzip_bomb_behind_an_honest_header_is_refused(refuse: Refuse):
     bomb = gzip_bomb(good_idx()["train-images-idx3-ubyte"], 2**26)
     members = {k: v for k, v in good_idx().items() if k != "train-images-idx3-ubyte"}

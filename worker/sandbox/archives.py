@@ -158,12 +158,14 @@ def tar_members(file: BinaryIO, limit: int, invalid: str) -> list[Member]:
         invalid: Code of the problem for too many members.
 
     Raises:
-        ProblemError: `resource_limit`, `truncated_file` or `invalid`.
+        ProblemError: `resource_limit`, `truncated_file` or `invalid`; `unsupported_format` for another gzip.
     """
     gzipped = file.read(2) == GZIP_MAGIC
     file.seek(0)
     stream = gzip.GzipFile(fileobj=file) if gzipped else file
     expanded = capped(stream, limit, "the archive")  # type: ignore[arg-type]
+    if gzipped:
+        _require_tar(expanded)
     archive = tarfile.TarFile(fileobj=expanded)
 
     def opener(info: tarfile.TarInfo) -> Callable[[], BinaryIO]:
@@ -180,3 +182,15 @@ def tar_members(file: BinaryIO, limit: int, invalid: str) -> list[Member]:
         # tarfile takes the end of the bytes for the end of the archive.
         raise ProblemError("truncated_file", "the tar is cut short: it has no end mark")
     return members
+
+
+def _require_tar(expanded: BinaryIO) -> None:
+    """Refuse a gzip that does not begin as a tar does: it may well be whole."""
+    header = expanded.read(tarfile.BLOCKSIZE)
+    expanded.seek(0)
+    try:
+        tarfile.TarInfo.frombuf(header, tarfile.ENCODING, "surrogateescape")
+    except tarfile.HeaderError:
+        if any(header) and header[257:262] != b"ustar":  # zeros are a tar of nothing
+            detail = "expected a tar archive in the gzip, got another file; several files belong into one zip or tar"
+            raise ProblemError("unsupported_format", detail) from None

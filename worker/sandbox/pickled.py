@@ -84,7 +84,7 @@ def read_pickle(stream: BinaryIO, size: int, where: str) -> dict[str, Any]:
             these; `resource_limit`; `truncated_file`.
     """
     bounded = _Bounded(stream, size, where)
-    machine = _Machine(where)
+    machine = _Machine(size, where)
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(bounded)):  # type: ignore[arg-type]
             if count >= MAX_OPCODES:
@@ -123,7 +123,8 @@ class _Bounded:
 class _Machine:
     """The stack, the marks on it, and the memo."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, size: int, where: str) -> None:
+        self._left = size
         self._where = where
         self._stack: list[Any] = []
         self._marks: list[int] = []
@@ -240,11 +241,18 @@ class _Machine:
                     raise self.refused(f"expected an array of uint8, got the dtype {quoted(text)}")
                 self.push(Uint8())
             case Name(what="encode"), (str() as text, "latin1" | b"latin1"):
-                self.push(text.encode("latin-1"))
+                self.push(self._encoded(text))
             case Name(what="_frombuffer"), (bytes() as data, Uint8(), tuple() as shape, "C" | "F" as order):
                 self.push(self._array(shape, data, order == "F"))
             case _:
                 raise self.refused("the pickle asks for a call that plain data do not need; nothing of it ran")
+
+    def _encoded(self, text: str) -> bytes:
+        """The bytes that Python 2 had; each text once, so that they are no more than the pickle."""
+        self._left -= len(text)
+        if self._left < 0:
+            raise ProblemError("resource_limit", f"{self._where}: the texts to encode are more than the pickle holds")
+        return text.encode("latin-1")
 
     def build(self) -> None:
         """Take the state of an array or of its dtype."""
