@@ -134,6 +134,7 @@ class _Network:
         activation: Between TN layers.
         order: The site of each index of the result.
         entries: Of the result that are returned.
+        alone: Whether it is no term of a sum.
         touched: Whether the tensor at the start has all its sites; otherwise it is the number 1.
     """
 
@@ -142,6 +143,7 @@ class _Network:
     activation: Activation
     order: tuple[int, ...]
     entries: int
+    alone: bool = True
     touched: bool = False
 
     @property
@@ -154,6 +156,11 @@ class _Network:
         """Whether the indices of the result stand in the order of the sites."""
         return all(a < b for a, b in pairwise(self.order))
 
+    @property
+    def keeps_last(self) -> bool:
+        """Whether there is room to keep what the last pass reads: the result is the only other tensor of its size."""
+        return self.alone and self.is_natural
+
     def passes(self, width: int) -> tuple[Pass, ...]:
         """Those that contract it."""
         return balanced_passes(self.dims, self.tn_layers, width, self.touched)
@@ -163,7 +170,8 @@ def _terms(gates: Tensor, structure: AnyStructure, entries: int) -> Iterator[tup
     """The numbers (items, ...) of each network of a sum, and the network."""
     numbers = torch.split(gates, [term.parameters for term in structure.terms], dim=1)
     for part, term in zip(numbers, structure.terms, strict=True):
-        yield part, _Network(term.dims, term.tn_layers, term.activation, term.order, entries)
+        alone = len(structure.terms) == 1
+        yield part, _Network(term.dims, term.tn_layers, term.activation, term.order, entries, alone)
 
 
 def _checked(entries: int | None, structure: AnyStructure) -> int:
@@ -186,7 +194,7 @@ class _Term:
 
     def run(self) -> Tensor:
         """The result (items, entries), which nothing here holds on to."""
-        result, self._kept = run(self._runner, self._start, self._items, keep=True)
+        result, self._kept = run(self._runner, self._start, self._items, True, self._network.keeps_last)
         return _in_order(result, self._network, self._items)
 
     def vjp(self, grad: Tensor) -> Tensor:
@@ -211,7 +219,8 @@ class _Contract(torch.autograd.Function):
         ctx.save_for_backward(gates, state)
         ctx.network = network
         runner = _runner(gates, state.dtype, network)
-        result, ctx.kept = run(runner, state.contiguous(), len(gates), keep=any(ctx.needs_input_grad))
+        keep = any(ctx.needs_input_grad)
+        result, ctx.kept = run(runner, state.contiguous(), len(gates), keep, network.keeps_last)
         return _in_order(result, network, len(gates))
 
     @staticmethod

@@ -234,7 +234,9 @@ def _apply(x: Vector, y: Vector, gates: Vector, gate: Vector, transposed: bool) 
                 wide = 4 if columns - q >= 4 else 1
                 tile = (start + p * row + q * column, row, column)
                 place = _place((rows, columns), (p, q), index, left if once else 1, width)
-                if tall == 4 and wide == 4:
+                if tall == 4 and wide == 4 and once and width == LANES:
+                    _apply_4x4_to_lanes(x, y, gates, tile, place.times)
+                elif tall == 4 and wide == 4:
                     _apply_4x4(x, y, gates, tile, place, q > 0)
                 elif tall == 4:
                     _apply_4x1(x, y, gates, tile, place, q > 0)
@@ -298,6 +300,29 @@ def _apply_4x4(x: Vector, y: Vector, gates: Vector, tile: tuple[int, int, int], 
                 y1[v] = b0 * s + b1 * t + b2 * u + b3 * w
                 y2[v] = c0 * s + c1 * t + c2 * u + c3 * w
                 y3[v] = d0 * s + d1 * t + d2 * u + d3 * w
+
+
+@_compiled
+def _apply_4x4_to_lanes(x: Vector, y: Vector, gates: Vector, tile: tuple[int, int, int], times: int) -> None:
+    """The same of a gate on the last sites of a block: rows are LANES long, and those of all times lie in line.
+
+    With a length that is known beforehand a time is 8 instructions on vectors; as a loop it is one slice after another.
+    """
+    start, row, column = tile
+    a, b, c, d = start, start + row, start + 2 * row, start + 3 * row
+    a0, a1, a2, a3 = gates[a], gates[a + column], gates[a + 2 * column], gates[a + 3 * column]
+    b0, b1, b2, b3 = gates[b], gates[b + column], gates[b + 2 * column], gates[b + 3 * column]
+    c0, c1, c2, c3 = gates[c], gates[c + column], gates[c + 2 * column], gates[c + 3 * column]
+    d0, d1, d2, d3 = gates[d], gates[d + column], gates[d + 2 * column], gates[d + 3 * column]
+    for time in range(times):
+        source = x[4 * LANES * time : 4 * LANES * (time + 1)]
+        target = y[4 * LANES * time : 4 * LANES * (time + 1)]
+        for v in range(LANES):
+            s, t, u, w = source[v], source[v + LANES], source[v + 2 * LANES], source[v + 3 * LANES]
+            target[v] = a0 * s + a1 * t + a2 * u + a3 * w
+            target[v + LANES] = b0 * s + b1 * t + b2 * u + b3 * w
+            target[v + 2 * LANES] = c0 * s + c1 * t + c2 * u + c3 * w
+            target[v + 3 * LANES] = d0 * s + d1 * t + d2 * u + d3 * w
 
 
 @_compiled

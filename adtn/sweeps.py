@@ -11,8 +11,9 @@ from torch import Tensor
 from adtn.passes import Pass
 
 KEPT_ENTRIES = 2**20
-"""Entries that may be kept of the tensors between passes, or an eighth of the result where that is more. So small
-networks compute nothing twice, and large ones need four tensors of the size of the result at any depth."""
+"""Entries that may be kept of the tensors between passes, or an eighth of the result where that is more; what the last
+pass reads is kept besides. So small networks compute nothing twice, and large ones need four tensors of the size of the
+result at any depth."""
 
 
 class Runner(Protocol):
@@ -33,7 +34,7 @@ class Runner(Protocol):
         """Room for a tensor."""
 
 
-def run(runner: Runner, state: Tensor, items: int, keep: bool) -> tuple[Tensor, dict[int, Tensor]]:
+def run(runner: Runner, state: Tensor, items: int, keep: bool, keep_last: bool) -> tuple[Tensor, dict[int, Tensor]]:
     """Run all passes.
 
     Args:
@@ -41,12 +42,16 @@ def run(runner: Runner, state: Tensor, items: int, keep: bool) -> tuple[Tensor, 
         state: What the first pass reads (items * entries,).
         items: How many tensor networks.
         keep: Whether the gradient will be asked for.
+        keep_last: Whether what the last pass reads is kept then, however large. It is the first that is needed, and
+            makes room for all others afterwards: the peak is the same, but it takes memory until then.
 
     Returns:
         What the last pass wrote; and what some of the passes read, the first always among them, by their numbers.
     """
     kept = {0: state}
     numbers = _kept(runner.passes, items) if keep else set()
+    if keep and keep_last:
+        numbers.add(len(runner.passes) - 1)
     x = state
     for i in range(len(runner.passes)):
         if i in numbers:
@@ -60,7 +65,7 @@ def run_backward(runner: Runner, kept: dict[int, Tensor], grad: Tensor, ours: bo
 
     Args:
         runner: Gathers the gradient of the gates.
-        kept: From `run`.
+        kept: From `run`; what was read by other passes than the first is taken out, as it is overwritten.
         grad: Of what the last pass wrote.
         ours: Whether `grad` may be overwritten.
         items: How many tensor networks.
@@ -77,6 +82,8 @@ def run_backward(runner: Runner, kept: dict[int, Tensor], grad: Tensor, ours: bo
         entries = items * runner.passes[i].entries_before
         grad_x = grad if ours and grad.numel() == entries else runner.empty(entries)
         runner.backward(i, x, grad, grad_x)
+        if i > 0 and i in kept:
+            room = kept.pop(i)
         grad, ours = grad_x, True
     return grad
 
