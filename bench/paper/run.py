@@ -53,7 +53,7 @@ class Wanted:
     @property
     def is_apart(self) -> bool:
         """Whether results are no part of the table."""
-        return self.path != PATH
+        return self.images is not None or self.original is not None
 
     def command(self, row: Row, seed: int) -> str:
         """What makes a run again."""

@@ -37,15 +37,19 @@ with decoded_once(small):  # loads whatever is loaded late
 wall = brick_wall(24, 5)
 turned = Structure(wall.dims, wall.tn_layers[:2], "relu", tuple(reversed(range(24))))
 structure, entries = {
+    "by autograd": (wall, 2**24),
     "deep": (wall, 2**24),
     "turned and cut": (turned, 2**24 - 5),
     "sum": (Sum((brick_wall(24, 2), brick_wall(24, 1), staircase(24))), 2**24),
 }[CASE]
 adtn = ADTN((entries,), structure)
-incoming = torch.ones(entries)
 before = memory("VmRSS")
-with decoded_once(adtn):
-    adtn().backward(incoming)
+if CASE == "by autograd":
+    tensor = contract(adtn.gates, structure)
+    tensor.backward(torch.ones(entries))
+else:
+    with decoded_once(adtn):
+        adtn().backward(torch.ones(entries))
 rows = 8192 * 16 * 4 / 2**20
 print(memory("VmHWM") - before, torch.get_num_threads() * 15 * rows)
 """
@@ -91,12 +95,12 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-@pytest.mark.parametrize(("case", "tensors"), [("deep", 4), ("turned and cut", 4), ("sum", 5)])
+@pytest.mark.parametrize(("case", "tensors"), [("by autograd", 4), ("deep", 4), ("turned and cut", 4), ("sum", 5)])
 def test_forward_and_backward_need_four_tensors_at_any_depth_and_five_as_a_sum(case: str, tensors: int) -> None:
     script = f"CASE = {case!r}\n{PEAK}"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     peak, buffers = map(float, done.stdout.split())
-    assert (tensors - 0.9) * DENSE_MIB < peak < tensors * DENSE_MIB + buffers + 8
+    assert (tensors - 0.5) * DENSE_MIB < peak < tensors * DENSE_MIB + buffers + 8
 
 
 def test_wide_gates_do_not_take_a_gradient_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,7 @@ def test_every_goal_that_is_missed_is_named() -> None:
     inner[1]["peak_bytes"] += 1024**2
     peer = rows_of_time("inner layer", "tensordot", Q24=19.9 * 91 * 2.0**24)
     large = {**ROW, "network": "network of 2", "sites": 27, "peak_bytes": 2**33}
-    impossible = {**ROW, "network": "first layer", "infeasible": "no result within 150 s"}
+    impossible = {**ROW, "network": "first layer", "device": "cuda", "infeasible": "no result within 150 s"}
     found = missed([*inner, *peer, *rows_of_time("first layer", "ours"), large, impossible])
     assert found == [
         "first layer, Q=20: expected a result, got no result within 150 s",
