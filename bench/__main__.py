@@ -139,9 +139,10 @@ def rows_of_the_paper(arguments: argparse.Namespace) -> None:
         raise SystemExit("\n".join(f"--rows {row.name}: expected {row.option}" for row in lacking))
     if arguments.original is not None and (arguments.rows is None or not arguments.original.is_file()):
         raise SystemExit("--original: expected a file, and --rows that name what it is the original of")
-    normalize = None if arguments.mean is None else {"mean": arguments.mean, "std": arguments.std or ()}
-    if normalize is not None and (arguments.original is None or len(normalize["mean"]) != len(normalize["std"])):
+    mean, std = arguments.mean or [], arguments.std or []
+    if len(mean) != len(std) or (mean and arguments.original is None):
         raise SystemExit("--mean: expected --original, and --std with as many numbers")
+    normalize = {"mean": mean, "std": std} if mean else None
     wanted = run.Wanted(sources, rows, range(arguments.seeds), arguments.images, arguments.original, normalize)
     missed = run.run(wanted)
     if not wanted.is_apart:

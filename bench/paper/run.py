@@ -60,6 +60,8 @@ class Wanted:
         parts = ["python -m bench paper", row.option, "--rows", row.name, "--seeds", str(seed + 1)]
         parts += [] if self.images is None else ["--images", str(self.images)]
         parts += [] if self.original is None else ["--original", self.original.name]
+        for name, numbers in (self.normalize or {}).items():
+            parts += [f"--{name}", ",".join(map(str, numbers))]
         return " ".join(parts)
 
     def runs(self) -> Iterator[tuple[Row, int]]:

@@ -231,6 +231,9 @@ def test_results_of_an_own_original_are_stored_apart_and_by_its_content(tmp_path
     assert first_one.command(HEADLINE, 1) == (
         f"python -m bench paper --mnist FOLDER --rows {HEADLINE.name} --seeds 2 --original a"
     )
+    normalised = replace(first_one, normalize={"mean": [0.5], "std": [0.25]})
+    assert normalised.path != first_one.path
+    assert normalised.command(HEADLINE, 0).endswith("--seeds 1 --original a --mean 0.5 --std 0.25")
 
 
 def test_a_trained_original_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,6 +287,7 @@ def test_the_command_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.Mo
         ("--cifar-10", "archive", "--original", own): "--original: expected a file, and --rows",
         ("--rows", row, "--cifar-10", "archive", "--mean", "0.5", "--std", "0.2"): "--mean: expected --original",
         ("--rows", row, "--cifar-10", "archive", "--original", own, "--mean", "0.5"): "--std with as many",
+        ("--rows", row, "--cifar-10", "archive", "--original", own, "--std", "0.5"): "--std with as many",
     }
     for arguments, message in refused.items():
         monkeypatch.setattr("sys.argv", ["bench", "paper", *arguments])
