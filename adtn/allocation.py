@@ -7,7 +7,7 @@ from typing import NamedTuple
 from adtn.candidates import Candidate, Candidates
 from adtn.curve import Curve, even
 from adtn.errors import PlanError
-from adtn.plan import Plan, PlanEntry, Skipped, Target, target_unreachable
+from adtn.plan import AUTO_MIN_RATIO, Plan, PlanEntry, Skipped, Target, target_unreachable
 from adtn.structure import AnyStructure
 
 STAYS_DENSE = "the target leaves room for it, and encoded it would cost more than the same numbers cost elsewhere"
@@ -39,7 +39,8 @@ def allocate(candidates: Candidates, target: Target, curves: Mapping[str, Curve]
     if candidates.smallest > limit:
         layers = [item.layer for item in candidates.items]
         raise PlanError("target_unreachable", target_unreachable(target, layers, candidates.smallest))
-    ladders = [_options(item, curves or {}) for item in candidates.items]
+    least_ratio = AUTO_MIN_RATIO if candidates.may_stay_dense else 1.0
+    ladders = [_options(item, curves or {}, least_ratio) for item in candidates.items]
     dense = [Option(item.layer.entries, 0.0, None) for item in candidates.items]
     chosen = _climb(
         [[*ladder, top] for ladder, top in zip(ladders, dense, strict=True)] if candidates.may_stay_dense else ladders,
@@ -54,9 +55,12 @@ def allocate(candidates: Candidates, target: Target, curves: Mapping[str, Curve]
     )
 
 
-def _options(candidate: Candidate, curves: Mapping[str, Curve]) -> list[Option]:
+def _options(candidate: Candidate, curves: Mapping[str, Curve], least_ratio: float) -> list[Option]:
+    """The rungs that make a layer at least so many times smaller: with less to gain it may as well stay dense."""
     curve = curves.get(candidate.layer.key) or even(candidate.layer.entries)
-    return [Option(rung.parameters, curve.at(rung.parameters), rung) for rung in candidate.rungs]
+    sizes = [(rung.parameters, rung) for rung in candidate.rungs]
+    worth = [(size, rung) for size, rung in sizes if size * least_ratio <= candidate.layer.room]
+    return [Option(size, curve.at(size), rung) for size, rung in worth]
 
 
 def _climb(ladders: Sequence[Sequence[Option]], limit: int) -> list[Option]:

@@ -92,8 +92,20 @@ def enclosing_matrix(entries: int) -> tuple[int, int]:
         (240, 243)
     """
     root = math.isqrt(entries - 1) + 1
-    shapes = [(rows, _next_smooth(-(-entries // rows))) for rows in range((root + 1) // 2, root + 1) if _smooth(rows)]
+    shapes = [(rows, _next_smooth(-(-entries // rows))) for rows in range((root + 1) // 2, root + 1) if is_smooth(rows)]
     return min(shapes, key=lambda shape: (math.prod(shape), -min(shape)))
+
+
+def is_smooth(number: int) -> bool:
+    """Whether no prime factor is larger than 7: such numbers have many splits.
+
+    Args:
+        number: At least 1.
+    """
+    for prime in (2, 3, 5, 7):
+        while number % prime == 0:
+            number //= prime
+    return number == 1
 
 
 def factorisations(number: int, count: int) -> Iterator[tuple[int, ...]]:
@@ -121,26 +133,20 @@ def possible_bonds(rows: int, columns: int) -> list[int]:
 
 
 def _next_smooth(number: int) -> int:
-    while not _smooth(number):
+    while not is_smooth(number):
         number += 1
     return number
 
 
-def _smooth(number: int) -> bool:
-    """Whether no prime factor is larger than 7."""
-    for prime in (2, 3, 5, 7):
-        while number % prime == 0:
-            number //= prime
-    return number == 1
-
-
-def _nearly_equal(number: int, count: int) -> list[tuple[int, ...]]:
+@lru_cache(maxsize=1024)
+def _nearly_equal(number: int, count: int) -> tuple[tuple[int, ...], ...]:
     """The ways to split one axis whose factors are the most alike."""
-    return nsmallest(
+    found = nsmallest(
         _SPLITS_OF_AN_AXIS,
         factorisations(number, count),
         key=lambda factors: sum(math.log(factor) ** 2 for factor in factors),
     )
+    return tuple(found)
 
 
 def _flaw(cores: Cores) -> float:
@@ -156,5 +162,7 @@ def _flaw(cores: Cores) -> float:
     return flaw
 
 
-def _divisors(number: int) -> list[int]:
-    return [factor for factor in range(1, number + 1) if number % factor == 0]
+@lru_cache(maxsize=4096)
+def _divisors(number: int) -> tuple[int, ...]:
+    small = [factor for factor in range(1, math.isqrt(number) + 1) if number % factor == 0]
+    return tuple(sorted({*small, *(number // factor for factor in small)}))

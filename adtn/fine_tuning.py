@@ -1,6 +1,7 @@
 """Fine-tune a compressed classifier: minimise the task loss over the gates and over what stayed dense."""
 
 import math
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -41,6 +42,8 @@ class FineTuned:
         preparation_seconds: Before the first step, of the teacher's outputs and of activations that are kept.
         cached_bytes: Of the activations on disk; 0 if none were kept.
         not_cached: Why none were kept; None if they were, or without epochs.
+        first_loss: Mean loss in the first tenth of the steps; None without steps.
+        last_loss: The same in the last tenth.
     """
 
     samples: int = 0
@@ -48,11 +51,18 @@ class FineTuned:
     preparation_seconds: float = 0.0
     cached_bytes: int = 0
     not_cached: str | None = None
+    first_loss: float | None = None
+    last_loss: float | None = None
 
     @property
     def samples_per_second(self) -> float | None:
         """Samples trained on in a second of the steps; None without steps."""
         return self.samples / self.seconds if self.samples else None
+
+    @property
+    def loss_rose(self) -> bool:
+        """Whether training made things worse, as with a learning rate that is too high."""
+        return self.first_loss is not None and self.last_loss is not None and self.last_loss > self.first_loss
 
 
 def fine_tune(
@@ -116,9 +126,18 @@ def fine_tune(
         feed = Feed(prepared.samples, device, options.seed, options.transform, taught)
         ready = time.perf_counter()
         torch.manual_seed(options.seed)
-        samples = _train(_Training(model, prepared.network, optimiser, rounded), feed, options, on_step)
+        samples, losses = _train(_Training(model, prepared.network, optimiser, rounded), feed, options, on_step)
         seconds = time.perf_counter() - ready
-    return FineTuned(samples, seconds, ready - started, prepared.cached_bytes, prepared.not_cached)
+    tenth = math.ceil(len(losses) / 10)
+    return FineTuned(
+        samples=samples,
+        seconds=seconds,
+        preparation_seconds=ready - started,
+        cached_bytes=prepared.cached_bytes,
+        not_cached=prepared.not_cached,
+        first_loss=statistics.fmean(losses[:tenth]),
+        last_loss=statistics.fmean(losses[-tenth:]),
+    )
 
 
 @dataclass(frozen=True)
@@ -136,14 +155,15 @@ def _train(
     feed: Feed,
     options: FineTuneOptions,
     on_step: Callable[[int, int, float], None] | None,
-) -> int:
-    """The loop over epochs and batches; returns how many samples it saw."""
+) -> tuple[int, list[float]]:
+    """The loop over epochs and batches; returns how many samples it saw, and the loss of each step."""
     steps = options.epochs * feed.steps(options.batch_size)
     rates = scheduler(options.schedule, training.optimiser, steps)
-    step = samples = 0
+    losses: list[float] = []
+    samples = 0
     for _ in range(options.epochs):
         for parts in feed.steps_of_epoch(options.batch_size, options.accumulate):
-            phase_in_rounding(training.rounded, step, steps)
+            phase_in_rounding(training.rounded, len(losses), steps)
             training.optimiser.zero_grad()
             value = 0.0
             with decoded_once(training.model):
@@ -153,16 +173,16 @@ def _train(
                     value += float(loss.detach())
                     if not math.isfinite(value):
                         raise TrainingDiverged(
-                            f"fine-tuning: the loss is {value} at step {step + 1} of {steps}; "
+                            f"fine-tuning: the loss is {value} at step {len(losses) + 1} of {steps}; "
                             "use a smaller learning_rate"
                         )
                     torch.autograd.backward(loss)
             training.optimiser.step()
             rates.step()
-            step += 1
+            losses.append(value)
             if on_step is not None:
-                on_step(step, steps, value)
-    return samples
+                on_step(len(losses), steps, value)
+    return samples, losses
 
 
 def _loss(network: nn.Module, part: MicroBatch, options: FineTuneOptions) -> Tensor:

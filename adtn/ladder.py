@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from adtn.arrangements import brick_wall
-from adtn.cores import core_splits, enclosing_matrix
+from adtn.cores import core_splits, enclosing_matrix, is_smooth
 from adtn.growth import StructureChoice, larger, smallest
 from adtn.sites import interleaved
 from adtn.structure import AnyStructure, Structure, Sum
@@ -19,6 +19,8 @@ CORES = (3, 4, 5, 6)
 """Of a TT-matrix; the best number first. More cores hold large weights in fewer numbers."""
 BONDS = (2, 3, 4, 1, 5, 6, 8, 12, 16)
 """What the bonds of a TT-matrix are near to; the best first."""
+LARGE_BONDS = (24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+"""And with the best number of cores these: so that a large weight, too, can be made only a few times smaller."""
 MAX_TERMS = 5
 SITE_DIMENSIONS = (4, 8, 2, 16)
 """Up to which dimension prime factors of an axis share a site of a brick-wall; the best first."""
@@ -69,8 +71,12 @@ def _by_preference(shape: tuple[int, ...]) -> Iterator[AnyStructure]:
 
 
 def _exact(shape: tuple[int, ...]) -> Iterator[AnyStructure]:
-    """Networks on sites of the weight's own shape."""
-    yield from _tt_matrices(*((shape[0], math.prod(shape[1:])) if len(shape) > 1 else enclosing_matrix(shape[0])))
+    """Networks on sites of the weight's own shape, and TT-matrices on others where it has large prime factors."""
+    rows, columns = shape[0], math.prod(shape[1:])
+    if len(shape) > 1:
+        yield from _tt_matrices(rows, columns)
+    if len(shape) == 1 or not (is_smooth(rows) and is_smooth(columns)):
+        yield from _tt_matrices(*enclosing_matrix(rows * columns))
     for sites in (interleaved(shape, largest) for largest in SITE_DIMENSIONS):
         yield from (wall for depth in EXACT_DEPTHS if _trains(wall := brick_wall(sites, depth)))
 
@@ -79,7 +85,7 @@ def _tt_matrices(rows: int, columns: int) -> Iterator[AnyStructure]:
     """TT-matrices of the best splits, and sums of them."""
     for count in CORES:
         splits = core_splits(rows, columns, count, MAX_TERMS)
-        for bond in BONDS:
+        for bond in (*BONDS, *LARGE_BONDS) if count == CORES[0] else BONDS:
             networks = tuple(split.with_bonds(bond) for split in splits)
             for terms in range(1, len(networks) + 1):
                 yield Sum(networks[:terms]) if terms > 1 else networks[0]

@@ -9,6 +9,10 @@ MIN_ENTRIES = 64
 """A tensor with fewer entries is not worth an ADTN: the smallest sensible structure has nearly as many numbers."""
 GROUP = "group"
 """Kind of several layers that share an ADTN."""
+DEFAULT_DTYPE = "float32"
+"""Of layers that were stored before their dtype was."""
+HALF_PRECISION = frozenset({"float16", "bfloat16"})
+"""Dtypes of weights with half as many bytes a number as their gates, which are float32 (see `adtn.start`)."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Layer:
         eligible: Whether it can be encoded.
         reason: Why not.
         parts: Of a group, the layers that one ADTN is to hold: see `Layer.group`. Else none.
+        dtype: Of its numbers, as torch names it: "float32". That of a group stands in its parts.
     """
 
     name: str
@@ -32,6 +37,7 @@ class Layer:
     eligible: bool = True
     reason: str | None = None
     parts: tuple["Layer", ...] = ()
+    dtype: str = DEFAULT_DTYPE
 
     @classmethod
     def group(cls, parts: Sequence["Layer"]) -> "Layer":
@@ -53,6 +59,16 @@ class Layer:
         """Numbers of the dense weight."""
         return math.prod(self.shape)
 
+    @property
+    def room(self) -> float:
+        """Numbers of gates that take as many bytes in a file as the dense weight: with fewer, the file gets smaller.
+
+        As many as it has entries, but for an entry of half precision only a half; gates of float64 weights are float64
+        too. Gates in few bits (`gate_bits` of a job) take less, and more of them would do: planners do not know of
+        bits, and so keep to the safe side.
+        """
+        return sum(part.entries / (2 if part.dtype in HALF_PRECISION else 1) for part in self.weights)
+
     def to_json(self) -> dict[str, Any]:
         """The layer as JSON-compatible data."""
         data = {
@@ -62,6 +78,7 @@ class Layer:
             "shape": list(self.shape),
             "eligible": self.eligible,
             "reason": self.reason,
+            "dtype": self.dtype,
         }
         return data | {"parts": [part.to_json() for part in self.parts]} if self.parts else data
 
@@ -70,7 +87,14 @@ class Layer:
         """The layer that `to_json` wrote."""
         parts = tuple(cls.from_json(part) for part in data.get("parts", ()))
         return cls(
-            data["name"], data["key"], data["kind"], tuple(data["shape"]), data["eligible"], data["reason"], parts
+            data["name"],
+            data["key"],
+            data["kind"],
+            tuple(data["shape"]),
+            data["eligible"],
+            data["reason"],
+            parts,
+            data.get("dtype", DEFAULT_DTYPE),
         )
 
 

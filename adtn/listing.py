@@ -70,7 +70,8 @@ def layers_of_state(state: Mapping[str, Tensor]) -> tuple[Layer, ...]:
 def _layer(key: str, kind: str, tensor: Tensor) -> Layer:
     shape = tuple(tensor.shape)
     reason = ineligible_reason(shape, tensor.dtype in WEIGHT_DTYPES)
-    return Layer(key.removesuffix(_WEIGHT), key, kind, shape, reason is None, reason)
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return Layer(key.removesuffix(_WEIGHT), key, kind, shape, reason is None, reason, dtype=dtype)
 
 
 def _kind(module: nn.Module, name: str) -> str:

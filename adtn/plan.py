@@ -4,7 +4,7 @@ No torch here: a service can answer with a plan before any tensor is read.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ __all__ = [
     "Skipped",
     "StructureChoice",
     "Target",
+    "divide",
     "make_plan",
     "nothing_to_compress",
     "predicted_parameters",
@@ -32,8 +33,9 @@ __all__ = [
 AUTO_MIN_ENTRIES = 2000
 """Layers with fewer entries are left dense unless named: they cost accuracy and save little."""
 AUTO_MIN_RATIO = 2
-"""So are layers that cannot be made at least this many times smaller."""
-NOT_SMALLER = "its smallest structure has at least as many numbers as the dense weight"
+"""So are layers that cannot be made at least this many times smaller, in bytes."""
+IN_BYTES = "4 bytes for each number of the gates, 2 for each entry of the weight"
+"""What decides of half precision."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,8 @@ def make_plan(
         target: Size of the encoded layers together.
 
     Returns:
-        The plan. A layer asked for that would not get smaller stays dense and stands in `skipped`.
+        The plan. A layer asked for that stays dense stands in `skipped`: it would not get smaller, or a pattern means
+        it and it cannot be encoded. Where `names` is None, so does every other layer of the model.
 
     Raises:
         PlanError: layer_not_found, layer_not_eligible, group_invalid, target_unreachable (with the smallest reachable
@@ -160,28 +163,60 @@ def make_plan(
         StructureError: A value of `choice` is out of range.
     """
     wish = choice or StructureChoice()
-    asked = _worthwhile(layers, wish) if names is None else named_layers(layers, names)
-    chosen = [layer for layer in asked if _shrinks(layer, smallest(wish) if target else default(layer.shape, wish))]
+    chosen, skipped = divide(layers, names, lambda layer: smallest(wish).structure(layer.shape).parameters)
+    choices = [_default(layer, wish) for layer in chosen] if target is None else _grow(chosen, wish, target)
+    entries = tuple(PlanEntry(layer, own.structure(layer.shape)) for layer, own in zip(chosen, choices, strict=True))
+    return Plan(entries, skipped)
+
+
+def divide(
+    layers: Sequence[Layer], names: Names | None, fewest: Callable[[Layer], int]
+) -> tuple[list[Layer], tuple[Skipped, ...]]:
+    """Tell the layers that may be encoded from those that stay dense, and say why these do.
+
+    Args:
+        layers: All layers of the model.
+        names: What the user asked for, or None: then all layers are looked at, and those encoded that are worth it.
+        fewest: Numbers of the smallest structure for a layer; not called for a layer that stays dense whatever it is.
+
+    Returns:
+        The layers to encode, at least one; and those that stay dense.
+
+    Raises:
+        PlanError: layer_not_found, layer_not_eligible, group_invalid or nothing_to_compress.
+    """
+    asked = list(layers) if names is None else named_layers(layers, names)
+    reasons = [_why_dense(layer, fewest, named=names is not None) for layer in asked]
+    chosen = [layer for layer, reason in zip(asked, reasons, strict=True) if reason is None]
     if not chosen:
         raise PlanError("nothing_to_compress", nothing_to_compress(names, asked))
-    choices = [default(layer.shape, wish) for layer in chosen] if target is None else _grow(chosen, wish, target)
-    entries = tuple(PlanEntry(layer, own.structure(layer.shape)) for layer, own in zip(chosen, choices, strict=True))
-    return Plan(entries, tuple(Skipped(layer, NOT_SMALLER) for layer in asked if layer not in chosen))
+    pairs = zip(asked, reasons, strict=True)
+    return chosen, tuple(Skipped(layer, reason) for layer, reason in pairs if reason is not None)
 
 
-def _worthwhile(layers: Sequence[Layer], wish: StructureChoice) -> list[Layer]:
-    """The layers encoded when none is named."""
-    return [
-        layer
-        for layer in layers
-        if layer.eligible
-        and layer.entries >= AUTO_MIN_ENTRIES
-        and smallest(wish).structure(layer.shape).parameters * AUTO_MIN_RATIO < layer.entries
-    ]
+def _why_dense(layer: Layer, fewest: Callable[[Layer], int], *, named: bool) -> str | None:
+    """Why a layer stays dense, or None if it need not."""
+    if not layer.eligible:
+        return layer.reason or "it cannot be encoded"
+    if not named and layer.entries < AUTO_MIN_ENTRIES:
+        return f"it has {layer.entries} entries; fewer than {AUTO_MIN_ENTRIES} cost accuracy and save little"
+    if fewest(layer) * (1 if named else AUTO_MIN_RATIO) < layer.room:
+        return None
+    if not named:
+        return f"no structure allowed makes it more than {AUTO_MIN_RATIO} times smaller{_counted([layer])}"
+    unit = "bytes" if layer.room < layer.entries else "numbers"
+    return f"its smallest structure takes at least as many {unit} as the dense weight{_counted([layer])}"
 
 
-def _shrinks(layer: Layer, choice: StructureChoice) -> bool:
-    return choice.structure(layer.shape).parameters < layer.entries
+def _counted(layers: Sequence[Layer]) -> str:
+    """What to add where layers are, or one is, of half precision, so that fewer numbers need not be fewer bytes."""
+    return f": {IN_BYTES}" if any(layer.room < layer.entries for layer in layers) else ""
+
+
+def _default(layer: Layer, wish: StructureChoice) -> StructureChoice:
+    """The choice when no target is set: one that makes the layer smaller, if the smallest does."""
+    choice = default(layer.shape, wish)
+    return choice if choice.structure(layer.shape).parameters < layer.room else smallest(wish)
 
 
 def nothing_to_compress(names: Names | None, asked: Sequence[Layer]) -> str:
@@ -197,7 +232,7 @@ def nothing_to_compress(names: Names | None, asked: Sequence[Layer]) -> str:
             f"at least {AUTO_MIN_RATIO} times smaller"
         )
     listed = ", ".join(layer.name for layer in asked) or "none"
-    return f"layers: no named layer gets smaller with the structure asked for (named: {listed})"
+    return f"layers: no named layer gets smaller with the structure asked for (named: {listed}){_counted(asked)}"
 
 
 def _grow(layers: Sequence[Layer], wish: StructureChoice, target: Target) -> list[StructureChoice]:
@@ -215,7 +250,7 @@ def _grow(layers: Sequence[Layer], wish: StructureChoice, target: Target) -> lis
         grown = larger(choices[i], wish)
         size = grown.structure(layers[i].shape).parameters if grown else 0
         # The total only grows, so what does not fit now will not fit later.
-        if grown is None or size >= layers[i].entries or sum(sizes) - sizes[i] + size > limit:
+        if grown is None or size >= layers[i].room or sum(sizes) - sizes[i] + size > limit:
             growing.remove(i)
         else:
             choices[i], sizes[i], steps[i] = grown, size, steps[i] + 1

@@ -2,7 +2,7 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from adtn.errors import PlanError
@@ -16,7 +16,7 @@ Names = Sequence[str | Sequence[str]]
 
 
 def named_layers(layers: Sequence[Layer], names: Names) -> list[Layer]:
-    """The layers that `names` mean, in the order of `layers`, each once, ineligible ones of a pattern left out.
+    """The layers that `names` mean, in the order of `layers`, each once.
 
     Args:
         layers: All layers of the model.
@@ -24,16 +24,20 @@ def named_layers(layers: Sequence[Layer], names: Names) -> list[Layer]:
             group: all that it means becomes one layer (see `Layer.group`), at the place of the first, and no other
             item's pattern means it.
 
+    Returns:
+        With layers that cannot be encoded where a pattern means them beside others; they are in no group.
+
     Raises:
         PlanError: layer_not_found when an item matches nothing, layer_not_eligible when all that an item matches
             cannot be encoded, group_invalid when a group has fewer than two layers or shares one with another group.
     """
-    groups = [_in_order(layers, _keys(layers, item)) for item in names if not isinstance(item, str)]
+    groups = [_members(layers, item) for item in names if not isinstance(item, str)]
     _check_groups(groups)
     grouped = {layer.key for group in groups for layer in group}
-    chosen = _keys(layers, [item for item in names if isinstance(item, str)]) - grouped
     first = {group[0].key: Layer.group(group) for group in groups}
-    return [first.get(layer.key, layer) for layer in layers if layer.key in chosen or layer.key in first]
+    patterns = [name for item in names for name in ([item] if isinstance(item, str) else item)]
+    chosen = _keys(layers, patterns) - grouped | first.keys()
+    return [first.get(layer.key, layer) for layer in layers if layer.key in chosen]
 
 
 def _keys(layers: Sequence[Layer], names: Sequence[str]) -> set[str]:
@@ -43,16 +47,17 @@ def _keys(layers: Sequence[Layer], names: Sequence[str]) -> set[str]:
         matches = [layer for layer in layers if _matches(name, layer)]
         if not matches:
             raise PlanError("layer_not_found", _not_found(name, layers))
-        eligible = [layer.key for layer in matches if layer.eligible]
-        if not eligible:
+        if not any(layer.eligible for layer in matches):
             reasons = "; ".join(f"{layer.name!r}: {layer.reason}" for layer in matches)
             raise PlanError("layer_not_eligible", f"layers: {name!r} matches only what cannot be encoded ({reasons})")
-        chosen.update(eligible)
+        chosen.update(layer.key for layer in matches)
     return chosen
 
 
-def _in_order(layers: Sequence[Layer], keys: Set[str]) -> list[Layer]:
-    return [layer for layer in layers if layer.key in keys]
+def _members(layers: Sequence[Layer], names: Sequence[str]) -> list[Layer]:
+    """The layers of a group."""
+    keys = _keys(layers, names)
+    return [layer for layer in layers if layer.key in keys and layer.eligible]
 
 
 def _check_groups(groups: Sequence[Sequence[Layer]]) -> None:

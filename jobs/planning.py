@@ -83,13 +83,29 @@ def plans_to_try(
 
 
 def most_trials(plans: int, max_trials: int) -> int:
-    """How many trials a bisection over that many plans takes at most."""
-    return min(max_trials, plans.bit_length())
+    """How many trials a search over that many plans takes at most: it bisects them twice (`worker.pipeline.search`)."""
+    return min(max_trials, plans, 2 * plans.bit_length())
 
 
 def is_measured(settings: CompressionSettings) -> bool:
     """Whether the worker measures the layers before it plans: so if it may choose structures, and a target binds it."""
     return settings.structure == "auto" and settings.target is not None
+
+
+def to_measure(settings: CompressionSettings, layers: Sequence[Layer]) -> Candidates | None:
+    """The layers that are measured; None if none are, as where there is a single one and nothing to be shared out.
+
+    Args:
+        settings: Layers, structure and target.
+        layers: All that the checkpoint has.
+
+    Raises:
+        ProblemError: As `candidates_of`.
+    """
+    if not is_measured(settings):
+        return None
+    found = candidates_of(settings, layers)
+    return found if len(found.items) > 1 else None
 
 
 def is_searched(settings: CompressionSettings) -> bool:

@@ -43,6 +43,10 @@ SEARCHED = (
     "the size is not known before the job: it is the smallest of those tried that keeps the accuracy on held-out "
     "training data; the sizes here are those of the largest, the time is for all trials"
 )
+HOPELESS = (
+    "a trial is expected to take longer than search.max_minutes allows for all of them: the job would end without an "
+    "answer; raise that cap, or make the fine-tuning shorter"
+)
 CODED = "the bytes of gates in few bits are an upper bound: how far entropy coding gets below depends on the integers"
 
 
@@ -78,6 +82,7 @@ def estimate(
         search=search,
         notes=[
             *((SEARCHED,) if search else ()),
+            *((HOPELESS,) if search and search.seconds_a_trial > search.max_seconds else ()),
             *((MEASURED,) if measured else ()),
             *((CODED,) if gate_bits is not None else ()),
             *work.notes(),

@@ -1,9 +1,15 @@
 """What a number of samples can tell about an accuracy."""
 
 import math
+from dataclasses import dataclass
 
 Z_95 = 1.959963984540054
 """The normal distribution has 95 % of its weight within this many standard deviations of its mean."""
+RULE_OF_THREE = 3.0
+"""What none of n samples shows may still have a rate of up to this many in n, at 95 %.
+
+Source: Hanley and Lippman-Hand (1983), doi:10.1001/jama.1983.03330370053031.
+"""
 
 
 def wilson_interval(accuracy: float, samples: int) -> tuple[float, float]:
@@ -28,16 +34,59 @@ def wilson_interval(accuracy: float, samples: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def noise_of_difference(first: float, second: float, samples: int) -> float:
-    """Below which a difference of two accuracies on `samples` samples is within noise, at 95 %.
+def noise_of_difference(first: float, second: float, samples: tuple[int, int]) -> float:
+    """Below which a difference of two accuracies is within noise, at 95 %, if each has samples of its own.
 
-    Taken as if each had been measured on samples of its own. On the same ones the noise is smaller; by how much, the
-    two numbers do not say.
+    On the same samples it is usually less: `Change` says how much, once it is known which of them are right.
+
+    Args:
+        first: An accuracy.
+        second: Another.
+        samples: The number of samples of each, at least 1.
+
+    Returns:
+        A share, as accuracies are.
 
     Source: Newcombe (1998), method 10, doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I.
     """
-    low_first, high_first = wilson_interval(first, samples)
-    low_second, high_second = wilson_interval(second, samples)
+    low_first, high_first = wilson_interval(first, samples[0])
+    low_second, high_second = wilson_interval(second, samples[1])
     if first < second:
         return math.hypot(high_first - first, second - low_second)
     return math.hypot(first - low_first, high_second - second)
+
+
+@dataclass(frozen=True)
+class Change:
+    """How an accuracy changed from one model to another on the same samples.
+
+    Samples that both answer rightly, or both wrongly, say nothing about a difference of the models.
+
+    Attributes:
+        samples: How many there are, at least 1.
+        lost: How many of them only the first model answers rightly.
+        won: How many of them only the second model answers rightly.
+
+    Source: McNemar (1947), doi:10.1007/BF02295996.
+    """
+
+    samples: int
+    lost: int
+    won: int
+
+    @property
+    def share(self) -> float:
+        """By how much the accuracy rose: the second model's less the first one's."""
+        return (self.won - self.lost) / self.samples
+
+    @property
+    def noise(self) -> float:
+        """Up to which a change is within noise, at 95 %: half of Wald's interval of a paired difference."""
+        variance = self.lost + self.won - (self.won - self.lost) ** 2 / self.samples
+        # Wald's interval has no width where no sample changed, or every one in the same way.
+        return max(Z_95 * math.sqrt(variance), RULE_OF_THREE) / self.samples
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Between which changes the true one lies with 95 % confidence."""
+        return max(-1.0, self.share - self.noise), min(1.0, self.share + self.noise)

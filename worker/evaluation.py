@@ -36,7 +36,6 @@ def top1(model: nn.Module, inputs: Tensor, labels: Tensor, on_batch: Callable[[f
     return top1_of(lambda batch: model(batch.to(device)), inputs, labels, at_once, on_batch)
 
 
-@torch.no_grad()
 def top1_of(
     forward: Callable[[Tensor], Tensor],
     inputs: Tensor,
@@ -45,14 +44,42 @@ def top1_of(
     on_batch: Callable[[float], None] | None = None,
 ) -> float:
     """`top1` of whatever turns a batch of inputs, of at most `at_once`, into scores (batch, classes), on any device."""
-    correct = 0
+    return share_of(right_answers(forward, inputs, labels, at_once, on_batch))
+
+
+@torch.no_grad()
+def right_answers(
+    forward: Callable[[Tensor], Tensor],
+    inputs: Tensor,
+    labels: Tensor,
+    at_once: int,
+    on_batch: Callable[[float], None] | None = None,
+) -> Tensor:
+    """Of which inputs the largest output is the label's.
+
+    Args:
+        forward: Turns a batch of inputs into scores (batch, classes), on any device.
+        inputs: (N, ...), on any device.
+        labels: (N,), integers.
+        at_once: The most inputs of a batch.
+        on_batch: Called after each batch with the share of the inputs done so far.
+
+    Returns:
+        (N,), bool, on the CPU.
+    """
+    right = torch.empty(len(inputs), dtype=torch.bool)
     for start in range(0, len(inputs), at_once):
         scores = forward(inputs[start : start + at_once])
         wanted = labels[start : start + at_once].to(scores.device)
-        correct += int((scores.argmax(dim=1) == wanted).sum())
+        right[start : start + at_once] = scores.argmax(dim=1) == wanted
         if on_batch is not None:
             on_batch(min(1.0, (start + at_once) / len(inputs)))
-    return correct / len(inputs)
+    return right
+
+
+def share_of(right: Tensor) -> float:
+    """The share of samples that are right, of `right_answers`."""
+    return int(right.sum()) / len(right)
 
 
 @torch.no_grad()

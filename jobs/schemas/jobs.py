@@ -110,7 +110,7 @@ class Estimate(BaseModel):
 
     object: Literal["estimate"] = "estimate"
     layers: list[EstimatedLayer]
-    skipped: list[str] = Field(description="Layers that were asked for but would not get smaller.")
+    skipped: list[str] = Field(description="Layers that stay dense: of those asked for, or of all where none is named.")
     parameters: EstimatedSize = Field(description="Of the encoded layers together.")
     bytes: EstimatedSize = Field(
         description="Of the encoded layers together: of their gates in the artifact. An upper bound with `gate_bits`."

@@ -9,6 +9,17 @@ class _Open(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
+class Change(_Open):
+    """How the accuracy changed from the original to the compressed model; both saw the same samples."""
+
+    points: float = Field(description="Percentage points; below 0 the compressed model is worse.")
+    interval: list[float] = Field(
+        description="The ends of its 95 % confidence interval, in points (Wald, paired; 3 samples or more either way)."
+    )
+    lost: int = Field(description="Samples that only the original answers rightly.")
+    won: int = Field(description="Samples that only the compressed model answers rightly.")
+
+
 class Accuracy(_Open):
     """Share of right answers on the test split; null where there were no data."""
 
@@ -20,6 +31,7 @@ class Accuracy(_Open):
     interval_95: dict[str, list[float]] | None = Field(
         default=None, description="For each accuracy the ends of its 95 % confidence interval (Wilson)."
     )
+    change: Change | None = Field(default=None, description="Null in the reports of older workers.")
 
 
 class ReportedPart(_Open):
@@ -71,6 +83,7 @@ class Trial(_Open):
     drop: float | None = Field(description="Percentage points below the original, on the same samples.")
     seconds: float
     kept: bool = Field(description="Whether the drop is within the target.")
+    loss_rose: bool = Field(description="Whether training made it worse, as with a learning rate that is too high.")
 
 
 class Search(_Open):

@@ -1,14 +1,19 @@
 import itertools
+from dataclasses import replace
 
 import pytest
+import torch
 from support.layers import LENET_AND_STEPS, THREE
 
 from adtn.allocation import STAYS_DENSE, allocate
 from adtn.candidates import Candidates, candidates
 from adtn.curve import Curve, measured
 from adtn.errors import PlanError
+from adtn.ladder import ladder
 from adtn.layer import Layer
+from adtn.module import ADTN
 from adtn.plan import Plan, Target
+from adtn.storing import stored_bytes
 
 TWINS = (Layer("a", "a.weight", "linear", (64, 64)), Layer("b", "b.weight", "linear", (64, 64)))
 
@@ -29,6 +34,14 @@ def test_a_target_is_met_and_used(limit: int, names: list[str] | None) -> None:
     plan = allocate(found, Target(parameters=limit))
     assert stored(plan, found) <= limit
     assert stored(plan, found) > 0.7 * limit
+
+
+def test_a_layer_that_nobody_named_stays_dense_rather_than_become_a_little_smaller() -> None:
+    """A budget that the dense model meets: 32,008 numbers for 32,768 would cost accuracy and save next to nothing."""
+    found = candidates(LENET_AND_STEPS)
+    plan = allocate(found, Target(parameters=10**9))
+    assert plan.entries
+    assert all(2 * entry.parameters <= entry.original for entry in plan.entries)
 
 
 @pytest.mark.parametrize("ratio", [1.5, 10, 33.3, 100])
@@ -104,6 +117,27 @@ def test_a_named_layer_that_cannot_get_smaller_is_skipped() -> None:
     assert [item.layer.name for item in found.items] == ["fc1"]
     assert [item.layer.name for item in found.skipped] == ["odd"]
     assert candidates([tiny], ["tiny"]).items
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_every_structure_to_choose_from_makes_the_file_smaller(dtype: torch.dtype) -> None:
+    shape = (16, 16)
+    name = str(dtype).removeprefix("torch.")
+    (item,) = candidates([Layer("fc", "fc.weight", "linear", shape, dtype=name)], ["fc"]).items
+    dense = torch.empty(shape, dtype=dtype).nbytes
+    smaller = [rung for rung in ladder(shape) if stored_bytes(ADTN(shape, rung, dtype=dtype)) < dense]
+    assert list(item.rungs) == smaller
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_layer_of_half_precision_that_would_take_more_bytes_says_so(dtype: str) -> None:
+    # Of 16 entries; the smallest structure has 8 numbers: 32 bytes, as many as in half precision the entries.
+    small = Layer("small", "small.weight", "linear", (4, 4))
+    assert candidates([small], ["small"]).items
+    found = candidates([replace(small, dtype=dtype), *TWINS], ["small", "a"])
+    assert [item.layer.name for item in found.items] == ["a"]
+    assert [item.layer.name for item in found.skipped] == ["small"]
+    assert "at least as many bytes as the dense weight" in found.skipped[0].reason
 
 
 @pytest.mark.parametrize(

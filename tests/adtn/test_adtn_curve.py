@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from adtn.curve import Curve, even, measured
+from adtn.curve import Curve, even, evened, measured
 
 
 def test_loss_between_two_sizes_lies_on_a_line_over_the_logarithm() -> None:
@@ -34,6 +34,20 @@ def test_where_nothing_is_measured_a_number_is_worth_what_the_layer_lacks() -> N
     curve = even(4096)
     for size in (1, 64, 1000, 4096):
         assert curve.at(size) == pytest.approx(math.log(4096 / size))
+
+
+def test_half_of_a_curve_is_what_was_measured_and_half_an_even_share() -> None:
+    """By hand: losses of 4 and 0 against two and three halvings, so a halving is worth 4 / 5."""
+    found = evened({"a": Curve(((16, 4.0), (32, 1.0), (64, 0.0))), "b": Curve(((8, 0.0), (64, 0.0)))})
+    assert found["a"].at(16) == pytest.approx(4 + 2 * 0.8)
+    assert found["a"].at(32) == pytest.approx(1 + 0.8)
+    assert found["a"].at(64) == 0
+    assert [found["b"].at(size) for size in (8, 16, 64)] == pytest.approx([3 * 0.8, 2 * 0.8, 0])
+
+
+def test_where_nothing_is_lost_shares_are_even() -> None:
+    found = evened({"a": Curve(((16, 0.0), (64, 0.0)))})
+    assert found["a"].at(16) == pytest.approx(math.log(4))
 
 
 @pytest.mark.parametrize("points", [(), ((1, 1.0), (1, 0.5)), ((2, 1.0), (1, 0.5)), ((1, 1.0), (2, 1.5))])

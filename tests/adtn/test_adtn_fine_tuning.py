@@ -409,4 +409,14 @@ def test_what_the_training_took_is_told() -> None:
     assert fact.preparation_seconds > 0
     assert fact.samples_per_second == fact.samples / fact.seconds
     nothing = fine_tune(compressed(), *blobs(), FineTuneOptions(epochs=0))
-    assert (nothing, nothing.samples_per_second) == (FineTuned(), None)
+    assert (nothing, nothing.samples_per_second, nothing.loss_rose) == (FineTuned(), None, False)
+
+
+@pytest.mark.parametrize(("rate", "rose"), [(1e-2, False), (30.0, True)])
+def test_whether_the_loss_rose_is_told(rate: float, rose: bool) -> None:
+    seen: list[float] = []
+    options = FineTuneOptions(epochs=10, batch_size=32, learning_rate=rate, schedule="one_cycle")
+    fact = fine_tune(compressed(), *blobs(64), options, on_step=lambda *step: seen.append(step[2]))
+    assert fact.first_loss == pytest.approx(sum(seen[:2]) / 2)
+    assert fact.last_loss == pytest.approx(sum(seen[-2:]) / 2)
+    assert fact.loss_rose is (sum(seen[-2:]) > sum(seen[:2])) is rose

@@ -30,6 +30,17 @@ def test_no_network_of_several_tn_layers_has_wide_gates(shape: tuple[int, ...]) 
     assert all(gate.out <= MAX_GATE_ROWS for rung in deep for gate in rung.gates)
 
 
+@pytest.mark.parametrize(
+    "shape", [(120, 400), (512, 512, 3, 3), (4096, 4096), (4096, 25088), (30522, 768), (997, 1009)], ids=str
+)
+def test_a_ladder_has_a_rung_for_every_ratio_down_to_two(shape: tuple[int, ...]) -> None:
+    """A user who asks for half, or a tenth, of a large weight gets about that."""
+    entries = math.prod(shape)
+    sizes = [rung.parameters for rung in ladder(shape)]
+    assert entries / sizes[-1] < 2
+    assert all(larger < 2 * smaller for smaller, larger in pairwise(sizes) if smaller > 1000)
+
+
 def test_a_weight_that_no_structure_makes_smaller_has_no_rung() -> None:
     assert ladder((2, 2)) == []
 

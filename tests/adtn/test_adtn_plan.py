@@ -1,14 +1,24 @@
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from support.layers import LENET_AND_STEPS, THREE
 
 from adtn.arrangements import brick_wall, staircase
+from adtn.candidates import candidates
 from adtn.errors import PlanError, StructureError
 from adtn.layer import Layer, ineligible_reason
 from adtn.plan import Plan, PlanEntry, StructureChoice, Target, make_plan, predicted_parameters
 from adtn.sites import interleaved, mixed_radix, sites_for
 from adtn.structure import Sum
+
+HALF = ["float16", "bfloat16"]
+IN_BYTES = "4 bytes for each number of the gates, 2 for each entry of the weight"
+
+
+def square(size: int, dtype: str = "float32") -> Layer:
+    return Layer("fc", "fc.weight", "linear", (size, size), dtype=dtype)
 
 
 def names(plan: Plan) -> list[str]:
@@ -67,6 +77,58 @@ def test_a_named_layer_that_would_not_get_smaller_stays_dense_and_is_listed() ->
     plan = make_plan(LENET_AND_STEPS, ["conv1", "fc1"], StructureChoice(depth=3, gate_sites=4))
     assert names(plan) == ["fc1"]
     assert [(item.layer.name, "at least as many numbers" in item.reason) for item in plan.skipped] == [("conv1", True)]
+
+
+@pytest.mark.parametrize("target", [None, Target(parameters=2000)], ids=str)
+@pytest.mark.parametrize("choice", [None, StructureChoice(depth=1)], ids=str)
+def test_auto_says_of_every_other_layer_why_it_stays_dense(
+    choice: StructureChoice | None, target: Target | None
+) -> None:
+    plan = make_plan(LENET_AND_STEPS, None, choice, target)
+    assert names(plan) == THREE
+    assert [(item.layer.name, item.reason) for item in plan.skipped] == [
+        ("conv1", "it has 150 entries; fewer than 2000 cost accuracy and save little"),
+        ("fc3", "it has 840 entries; fewer than 2000 cost accuracy and save little"),
+        ("steps", "it has 16 entries, fewer than 64"),
+    ]
+    assert plan.skipped == candidates(LENET_AND_STEPS).skipped
+
+
+def test_auto_says_of_which_layers_the_structure_asked_for_saves_too_little() -> None:
+    # 1,168 numbers for 2,304 entries, and 1,872 for 48,000.
+    layers = [square(48), Layer("fc1", "fc1.weight", "linear", (120, 400))]
+    plan = make_plan(layers, None, StructureChoice(depth=3, gate_sites=3))
+    assert names(plan) == ["fc1"]
+    (skipped,) = plan.skipped
+    assert (skipped.layer.name, skipped.reason) == ("fc", "no structure allowed makes it more than 2 times smaller")
+
+
+@pytest.mark.parametrize(
+    ("patterns", "encoded"),
+    [
+        (["*"], ["conv1", "conv2", "fc1", "fc2", "fc3"]),
+        (["fc1", "s*", "*2"], ["conv2", "fc1", "fc2"]),
+        (["*", ["fc1", "fc2"]], ["conv1", "conv2", "fc1 + fc2", "fc3"]),
+        ([["fc1", "*e*", "*2"]], ["conv1 + conv2 + fc1 + fc2 + fc3"]),
+    ],
+)
+def test_what_a_pattern_means_and_cannot_be_encoded_is_listed(
+    patterns: list[str | Sequence[str]], encoded: list[str]
+) -> None:
+    layers = (*LENET_AND_STEPS, Layer("s2", "s2", "parameter", (8, 8)))
+    plan = make_plan(layers, patterns, StructureChoice(depth=1))
+    found = candidates(layers, patterns)
+    for listed in (names(plan), [item.layer.name for item in found.items]):
+        assert [name.removesuffix(" + s2") for name in listed if name != "s2"] == encoded
+    for skipped in (plan.skipped, found.skipped):
+        assert [(item.layer.name, item.reason) for item in skipped] == [("steps", "it has 16 entries, fewer than 64")]
+
+
+@pytest.mark.parametrize("wanted", [["*", "steps"], ["*", ["fc1", "steps"]], ["ste*"]], ids=str)
+def test_what_is_named_and_cannot_be_encoded_is_an_error_beside_any_pattern(wanted: list[str | list[str]]) -> None:
+    with pytest.raises(PlanError, match="fewer than 64") as raised:
+        make_plan(LENET_AND_STEPS, wanted)
+    assert raised.value.code == "layer_not_eligible"
 
 
 def test_nothing_that_gets_smaller_is_an_error() -> None:
@@ -156,3 +218,52 @@ def test_a_layer_too_small_for_the_default_depth_gets_one_tn_layer() -> None:
     assert (entry.structure.depth, entry.parameters) == (1, 44)
     with pytest.raises(PlanError, match="no named layer gets smaller"):
         make_plan([small], ["fc"], StructureChoice(depth=2))
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_a_layer_of_half_precision_gets_smaller_in_bytes(dtype: str) -> None:
+    # Of 256 entries. Two TN layers have 176 numbers: 704 bytes for 512. One has 64.
+    assert make_plan([square(16)], ["fc"]).parameters == 176
+    assert make_plan([square(16, dtype)], ["fc"]).parameters == 64
+    assert 64 <= make_plan([square(16, dtype)], ["fc"], target=Target(parameters=10**6)).parameters < 128
+    with pytest.raises(PlanError, match=f"no named layer gets smaller .*{IN_BYTES}"):
+        make_plan([square(16, dtype)], ["fc"], StructureChoice(depth=2))
+
+
+def test_a_layer_of_double_precision_has_gates_of_its_own_size() -> None:
+    assert make_plan([square(16, "float64")], ["fc"]).parameters == 176
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_half_precision_is_the_reason_given(dtype: str) -> None:
+    large = Layer("large", "large.weight", "linear", (120, 400))
+    plan = make_plan([square(16, dtype), large], ["*"], StructureChoice(depth=2))
+    assert [item.reason for item in plan.skipped] == [
+        f"its smallest structure takes at least as many bytes as the dense weight: {IN_BYTES}"
+    ]
+    # 704 numbers for 2,304 entries: 2,816 bytes for 4,608.
+    wish = StructureChoice(depth=2, gate_sites=3)
+    assert names(make_plan([square(48), large], None, wish)) == ["fc", "large"]
+    plan = make_plan([square(48, dtype), large], None, wish)
+    assert [item.reason for item in plan.skipped] == [
+        f"no structure allowed makes it more than 2 times smaller: {IN_BYTES}"
+    ]
+    assert names(make_plan([square(48, dtype), large], ["fc", "large"], wish)) == ["fc", "large"]
+
+
+def test_each_weight_of_a_group_counts_with_its_own_bytes() -> None:
+    # Two of 256 entries each. 1, 2, 3 and 4 TN layers have 72, 200, 328 and 456 numbers.
+    def numbers(first: str, second: str) -> int:
+        layers = [replace(square(16, dtype), name=dtype, key=dtype) for dtype in (first, second)]
+        return make_plan(layers, [[first, second]], StructureChoice(gate_sites=2), Target(parameters=10**6)).parameters
+
+    assert numbers("float32", "float64") == 456
+    assert numbers("float32", "float16") == 328
+    assert numbers("bfloat16", "float16") == 200
+
+
+def test_layers_stored_before_dtypes_were_carried_are_of_single_precision() -> None:
+    layer = square(16, "bfloat16")
+    assert Layer.from_json(json.loads(json.dumps(layer.to_json()))) == layer
+    stored = {key: value for key, value in layer.to_json().items() if key != "dtype"}
+    assert Layer.from_json(stored) == square(16, "float32")

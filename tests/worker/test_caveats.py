@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from jobs.schemas.settings import CompressionSettings
+from worker.confidence import Change
 from worker.pipeline.caveats import caveats
+from worker.pipeline.evaluate import Accuracies
 from worker.pipeline.export import Artifact
 
 NO_TARGET = CompressionSettings()
@@ -23,6 +25,16 @@ def artifact(folder: Path, kind: str, size: int) -> Artifact:
     return Artifact(f"model.{kind}.safetensors", kind, path)
 
 
+def accuracies(samples: int, right: int, lost: int, won: int, commonest: float = 0.12) -> Accuracies:
+    """Of an original that is right on so many samples, some of which are lost while others are won."""
+    final = (right - lost + won) / samples
+    return Accuracies(right / samples, 0.1, final, Change(samples, lost, won), commonest)
+
+
+def search(samples: int, accuracy: float) -> dict[str, object]:
+    return {"heldout_samples": samples, "baseline_heldout_accuracy": accuracy, "max_accuracy_drop": 1.0}
+
+
 def codes(*arguments: object) -> list[str]:
     found = caveats(*arguments)  # type: ignore[arg-type]
     assert all(caveat["detail"] for caveat in found)
@@ -30,29 +42,81 @@ def codes(*arguments: object) -> list[str]:
 
 
 def test_a_clear_drop_in_a_smaller_file_needs_no_warning(artifacts: list[Artifact]) -> None:
-    assert codes((0.98, 0.93), 10_000, artifacts, 1000, NO_TARGET, None) == []
-    assert codes(None, 0, artifacts, 1000, NO_TARGET, None) == []
+    assert codes(accuracies(10_000, 9800, 600, 100), artifacts, 1000, NO_TARGET, None) == []
+    assert codes(None, artifacts, 1000, NO_TARGET, None) == []
 
 
 def test_a_change_that_the_samples_cannot_tell_is_named(artifacts: list[Artifact]) -> None:
-    assert codes((0.98, 0.975), 360, artifacts, 1000, NO_TARGET, None) == ["drop_within_noise"]
-    assert codes((0.975, 0.98), 360, artifacts, 1000, NO_TARGET, None) == ["drop_within_noise"]
-    assert codes((1.0, 1.0), 360, artifacts, 1000, NO_TARGET, None) == ["drop_within_noise"]
+    for lost, won in ((4, 2), (2, 4), (0, 0), (3, 3), (1, 0)):
+        found = accuracies(360, 353, lost, won)
+        assert codes(found, artifacts, 1000, NO_TARGET, None) == ["drop_within_noise"]
+    assert codes(accuracies(360, 360, 0, 0), artifacts, 1000, NO_TARGET, None) == ["drop_within_noise"]
+
+
+def test_the_same_change_is_noise_or_not_by_the_samples_that_it_comes_from(artifacts: list[Artifact]) -> None:
+    # McNemar's exact p is 0.0005 for 30 and 8 of them, and 0.29 for 222 and 200: both are 22 samples less.
+    assert codes(accuracies(10_000, 9822, 30, 8), artifacts, 1000, NO_TARGET, None) == []
+    (found,) = caveats(accuracies(10_000, 9822, 222, 200), artifacts, 1000, NO_TARGET, None)
+    assert found["code"] == "drop_within_noise"
+    # 1.96 * sqrt(422 - 22 * 22 / 10,000) is 40.3 samples.
+    for part in ("-0.22 points", "10,000 test samples", "222 of them lost", "200 won", "0.40 points"):
+        assert part in found["detail"]
+
+
+def test_without_a_changed_sample_the_noise_is_not_none(artifacts: list[Artifact]) -> None:
+    (found,) = caveats(accuracies(300, 290, 0, 0), artifacts, 1000, NO_TARGET, None)
+    assert "up to 1.00 points" in found["detail"]  # the rule of three: 3 in 300
+
+
+def test_a_model_no_better_than_one_answer_to_all_is_named(artifacts: list[Artifact]) -> None:
+    assert codes(accuracies(1000, 980, 860, 0), artifacts, 1000, NO_TARGET, None) == ["at_chance"]  # exactly 0.12
+    (found,) = caveats(accuracies(1000, 980, 890, 0), artifacts, 1000, NO_TARGET, None)
+    for part in ("9.00%", "12.00%", "learning rate", "more numbers"):
+        assert part in found["detail"]
+    assert codes(accuracies(1000, 980, 859, 0), artifacts, 1000, NO_TARGET, None) == []
+
+
+def test_an_original_that_has_learned_nothing_itself_is_no_collapse(artifacts: list[Artifact]) -> None:
+    assert codes(accuracies(1000, 120, 100, 20), artifacts, 1000, NO_TARGET, None) == []
+    assert codes(accuracies(1000, 950, 100, 20, commonest=0.97), artifacts, 1000, NO_TARGET, None) == []
 
 
 def test_a_file_that_is_not_smaller_is_named(tmp_path: Path) -> None:
     both = [artifact(tmp_path, "adtn", 1000), artifact(tmp_path, "dense", 1000)]
-    assert codes(None, 0, both, 9000, NO_TARGET, None) == ["adtn_not_smaller"]
-    assert codes(None, 0, both[:1], 1000, NO_TARGET, None) == ["adtn_not_smaller"]
-    assert codes(None, 0, both[1:], 1000, NO_TARGET, None) == []
+    assert codes(None, both, 9000, NO_TARGET, None) == ["adtn_not_smaller"]
+    assert codes(None, both[:1], 1000, NO_TARGET, None) == ["adtn_not_smaller"]
+    assert codes(None, both[1:], 1000, NO_TARGET, None) == []
 
 
 def test_a_drop_on_the_test_samples_beyond_the_promise_is_named(artifacts: list[Artifact]) -> None:
-    search = {"heldout_samples": 10_000, "baseline_heldout_accuracy": 0.98, "max_accuracy_drop": 1.0}
-    assert codes((0.98, 0.95), 10_000, artifacts, 1000, ONE_POINT, search) == ["drop_beyond_target"]
-    assert codes((0.98, 0.971), 10_000, artifacts, 1000, ONE_POINT, search) == []
+    found = search(10_000, 0.98)
+    assert codes(accuracies(10_000, 9800, 350, 50), artifacts, 1000, ONE_POINT, found) == ["drop_beyond_target"]
+    assert codes(accuracies(10_000, 9800, 140, 50), artifacts, 1000, ONE_POINT, found) == []
 
 
 def test_a_promise_finer_than_the_held_out_samples_is_named(artifacts: list[Artifact]) -> None:
-    search = {"heldout_samples": 287, "baseline_heldout_accuracy": 0.98, "max_accuracy_drop": 1.0}
-    assert codes((0.98, 0.971), 10_000, artifacts, 1000, ONE_POINT, search) == ["heldout_small"]
+    found = accuracies(10_000, 9800, 140, 50)
+    assert codes(found, artifacts, 1000, ONE_POINT, search(287, 0.98)) == ["heldout_small"]
+
+
+def test_held_out_samples_that_the_original_was_trained_on_are_named(artifacts: list[Artifact]) -> None:
+    measured = accuracies(10_000, 9200, 140, 50)
+    (found,) = caveats(measured, artifacts, 1000, ONE_POINT, search(10_000, 0.998))
+    assert found["code"] == "heldout_seen"
+    for part in ("99.80% of them", "92.00% of the test samples", "larger model"):
+        assert part in found["detail"]
+    assert codes(measured, artifacts, 1000, NO_TARGET, None) == []
+
+
+def test_held_out_samples_that_are_no_easier_than_others_need_no_warning(artifacts: list[Artifact]) -> None:
+    measured = accuracies(10_000, 9200, 140, 50)
+    # With 1.96 * sqrt(2 * 0.92 * 0.08 / 10,000) = 0.0075, half a point more is chance and one point is not.
+    assert codes(measured, artifacts, 1000, ONE_POINT, search(10_000, 0.925)) == []
+    assert codes(measured, artifacts, 1000, ONE_POINT, search(10_000, 0.930)) == ["heldout_seen"]
+    assert codes(measured, artifacts, 1000, ONE_POINT, search(10_000, 0.910)) == []
+
+
+def test_few_held_out_samples_cannot_show_that_they_were_seen(artifacts: list[Artifact]) -> None:
+    measured = accuracies(10_000, 9200, 140, 50)
+    assert codes(measured, artifacts, 1000, ONE_POINT, search(300, 0.930)) == ["heldout_small"]
+    assert codes(measured, artifacts, 1000, ONE_POINT, search(300, 1.0)) == ["heldout_small", "heldout_seen"]

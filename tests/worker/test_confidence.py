@@ -1,10 +1,11 @@
-"""Intervals of accuracies, next to the definition that they invert."""
+"""Intervals of accuracies, next to the definition that they invert, and of changes, next to tests by counting."""
 
 import math
+import statistics
 
 import pytest
 
-from worker.confidence import Z_95, noise_of_difference, wilson_interval
+from worker.confidence import Z_95, Change, noise_of_difference, wilson_interval
 
 
 def end_by_bisection(accuracy: float, samples: int, towards: float) -> float:
@@ -28,6 +29,58 @@ def test_interval_holds_every_accuracy_that_the_samples_do_not_rule_out(accuracy
 
 
 def test_noise_falls_with_the_samples_and_has_the_known_size() -> None:
-    assert noise_of_difference(0.98, 0.97, 360) > noise_of_difference(0.98, 0.97, 10_000)
-    assert noise_of_difference(0.9, 0.9, 100_000) == pytest.approx(Z_95 * math.sqrt(2 * 0.9 * 0.1 / 1e5), rel=1e-2)
-    assert noise_of_difference(0.97, 0.98, 360) == pytest.approx(noise_of_difference(0.98, 0.97, 360))
+    few, many = (360, 360), (10_000, 10_000)
+    assert noise_of_difference(0.98, 0.97, few) > noise_of_difference(0.98, 0.97, many)
+    known = Z_95 * math.sqrt(2 * 0.9 * 0.1 / 1e5)
+    assert noise_of_difference(0.9, 0.9, (100_000, 100_000)) == pytest.approx(known, rel=1e-2)
+    assert noise_of_difference(0.97, 0.98, few) == pytest.approx(noise_of_difference(0.98, 0.97, few))
+
+
+def test_each_accuracy_brings_the_noise_of_its_own_samples() -> None:
+    known = Z_95 * math.sqrt(0.9 * 0.1 / 1e5 + 0.8 * 0.2 / 2e4)
+    assert noise_of_difference(0.9, 0.8, (100_000, 20_000)) == pytest.approx(known, rel=1e-2)
+    swapped = noise_of_difference(0.8, 0.9, (20_000, 100_000))
+    assert swapped == pytest.approx(noise_of_difference(0.9, 0.8, (100_000, 20_000)))
+
+
+def exact_p(lost: int, won: int) -> float:
+    """McNemar's exact test: how often a fair coin splits the changed samples at least as unevenly."""
+    changed = lost + won
+    tail = sum(math.comb(changed, k) for k in range(min(lost, won) + 1)) / 2**changed
+    return min(1.0, 2 * tail)
+
+
+@pytest.mark.parametrize(("samples", "lost", "won"), [(360, 5, 2), (360, 0, 9), (1000, 300, 500), (40, 39, 0)])
+def test_noise_of_a_change_is_that_of_the_mean_of_the_samples_changes(samples: int, lost: int, won: int) -> None:
+    changes = [-1] * lost + [1] * won + [0] * (samples - lost - won)
+    change = Change(samples, lost, won)
+    assert change.share == pytest.approx(statistics.fmean(changes))
+    known = Z_95 * statistics.pstdev(changes) / math.sqrt(samples)
+    assert change.noise == pytest.approx(max(known, 3 / samples))
+    assert change.interval == pytest.approx((max(-1, change.share - change.noise), min(1, change.share + change.noise)))
+
+
+@pytest.mark.parametrize(("lost", "won"), [(30, 8), (8, 30), (20, 12), (110, 90), (130, 90), (12, 0), (2, 0), (7, 7)])
+def test_a_change_is_beyond_noise_where_mcnemars_test_says_so(lost: int, won: int) -> None:
+    change = Change(10_000, lost, won)
+    assert (abs(change.share) > change.noise) == (exact_p(lost, won) < 0.05)
+    low, high = change.interval
+    assert (low <= 0 <= high) == (exact_p(lost, won) >= 0.05)
+
+
+def test_thirty_lost_and_eight_won_of_ten_thousand_are_no_chance_though_unpaired_they_would_be() -> None:
+    change = Change(10_000, lost=30, won=8)
+    assert exact_p(30, 8) == pytest.approx(0.0005, abs=5e-5)
+    assert change.share == pytest.approx(-0.0022)
+    assert change.noise == pytest.approx(0.001207, abs=1e-6)  # 1.96 * sqrt(38 - 484 / 10,000) / 10,000
+    assert noise_of_difference(0.9822, 0.98, (10_000, 10_000)) > 0.0022
+
+
+@pytest.mark.parametrize(("samples", "lost"), [(100, 0), (100, 1), (100, 100), (1, 1)])
+def test_no_number_of_samples_is_without_noise(samples: int, lost: int) -> None:
+    assert Change(samples, lost, 0).noise == pytest.approx(3 / samples)
+
+
+def test_what_no_sample_shows_has_a_rate_below_the_noise() -> None:
+    noise = Change(1000, 0, 0).noise
+    assert (1 - noise) ** 1000 == pytest.approx(0.05, abs=5e-4)  # how often such a rate would show nothing

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 import adtn
 from worker import datasets
 from worker.blueprint import Blueprint
-from worker.evaluation import LATENCY_RUNS, samples_at_once, top1
+from worker.evaluation import LATENCY_RUNS, right_answers, samples_at_once, top1, top1_of
 from worker.graphs.build import build
-from worker.pipeline.evaluate import dense_state
+from worker.pipeline.evaluate import accuracies_of, dense_state
 from worker.pipeline.inspect import Inputs
 from worker.pipeline.run import latencies
 
@@ -42,6 +42,24 @@ def test_accuracy_is_the_dense_models_and_decodes_each_weight_once(monkeypatch: 
         assert top1(model, inputs, labels, shares.append) == pytest.approx(accuracy(original, inputs, labels))
     assert len(shares) == 6
     assert counts.forward == 2
+
+
+def test_right_answers_are_those_of_each_sample_in_batches_of_any_size() -> None:
+    scores = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.7, 0.1], [0.3, 0.3, 0.4], [0.5, 0.4, 0.1], [0.0, 0.0, 1.0]])
+    labels = torch.tensor([0, 1, 1, 2, 2])
+    for at_once in (1, 2, 5, 100):
+        assert right_answers(nn.Identity(), scores, labels, at_once).tolist() == [True, True, False, False, True]
+        assert top1_of(nn.Identity(), scores, labels, at_once) == 3 / 5
+
+
+def test_models_are_compared_sample_by_sample() -> None:
+    original = torch.tensor([True, True, True, True, False, False, False, True])
+    fitted = torch.tensor([True, False, False, False, False, False, False, False])
+    compressed = torch.tensor([True, True, False, False, True, False, False, False])
+    found = accuracies_of(original, fitted, compressed, torch.tensor([3, 0, 3, 1, 3, 0, 2, 2]))
+    assert (found.baseline, found.after_fit, found.final) == (5 / 8, 1 / 8, 3 / 8)
+    assert (found.samples, found.change.lost, found.change.won) == (8, 3, 1)
+    assert found.commonest == 3 / 8
 
 
 def test_latency_of_decoding_is_that_of_decoding_all_weights(monkeypatch: pytest.MonkeyPatch) -> None:

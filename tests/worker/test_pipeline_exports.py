@@ -25,7 +25,9 @@ ALL = ["adtn", "dense", "dense_pt", "onnx", "pt2"]
 KIB = 1024
 
 
-def test_every_export_is_what_the_report_says(resources: Resources, checkpoint_id: str, tmp_path: Path) -> None:
+def test_every_export_is_what_the_report_says(
+    resources: Resources, checkpoint_id: str, checkpoint_file: Path, tmp_path: Path
+) -> None:
     compression = {"layers": ["conv2", "fc1", "fc2"], "structure": {"depth": 1}, "gate_bits": 4}
     settings = {"architecture": "lenet5", "dataset": "digits", "compression": compression, "exports": ALL}
     training = {"fit": {"steps": 5}, "fine_tune": {"epochs": 2}}
@@ -44,6 +46,12 @@ def test_every_export_is_what_the_report_says(resources: Resources, checkpoint_i
     for state in (dense, alone):
         model.load_state_dict(state)
         assert accuracy(model, data.test_x, data.test_y) == pytest.approx(reported, abs=0.001)
+    answers = model(data.test_x).argmax(1).tolist()
+    model.load_state_dict(load_file(checkpoint_file))
+    rows = list(zip(model(data.test_x).argmax(1).tolist(), answers, data.test_y.tolist(), strict=True))
+    change = job.report["accuracy"]["change"]
+    assert change["lost"] == sum(before == label != after for before, after, label in rows)
+    assert change["won"] == sum(before != label == after for before, after, label in rows)
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     (scores,) = session.run(["output"], {"input": data.test_x.numpy()})
     found = float((np.asarray(scores).argmax(1) == data.test_y.numpy()).mean())
@@ -64,6 +72,10 @@ def assert_has_the_numbers(card: str, report: dict[str, Any]) -> None:
     """The card says what the report says, and takes no markup from the job's name."""
     assert card.startswith("# \\<b\\>a\\|b\\</b\\>\n")
     assert f"**compressed** | {100 * report['accuracy']['final']:.2f} %" in card
+    change = report["accuracy"]["change"]
+    assert f"lost {change['lost']:,} right answers of the original and won {change['won']:,}, " in card
+    low, high = change["interval"]
+    assert f"a change of {change['points']:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}." in card
     for row in report["parameters"]["layers"]:
         assert f"| {row['name']} | {' x '.join(map(str, row['shape']))} | {row['original']:,} |" in card
     for name, size in report["bytes"]["artifacts"].items():

@@ -1,6 +1,7 @@
 """Jobs that say what they want and leave the sizes to the planner."""
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import torch
 from support.worker_jobs import add_file, without_verification
 
 from adtn.errors import TrainingDiverged
+from adtn.fitting import FitTask, fit_each
+from adtn.module import ADTN
 from adtn.plan import Plan
 from jobs import records
 from jobs.database import migrate
@@ -156,14 +159,46 @@ def test_intervals_and_warnings_are_in_the_report(searched: Searched) -> None:
     assert all(set(warning) == {"code", "detail"} for warning in report["warnings"])
 
 
+def test_the_change_in_the_report_is_that_of_its_accuracies(searched: Searched) -> None:
+    found = Report.model_validate(searched.outcome.report).accuracy
+    assert found is not None
+    assert found.change is not None
+    assert found.change.points == pytest.approx(100 * (found.final - found.baseline), abs=1e-4)
+    assert found.change.won - found.change.lost == round(found.samples * (found.final - found.baseline))
+    low, high = found.change.interval
+    assert (low + high) / 2 == pytest.approx(found.change.points, abs=1e-3)
+    assert high - low >= 2 * 100 * 3 / found.samples - 1e-3
+
+
 def test_no_model_that_keeps_the_accuracy_fails_with_the_best_found(
     make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Trials, "_compressed_accuracy", lambda self, plan: self.baseline - 0.2)
+    monkeypatch.setattr(Trials, "_compressed_accuracy", lambda self, plan: (self.baseline - 0.2, False))
     with pytest.raises(ProblemError, match=r"best of \d trials .* 20 points below") as raised:
         run(make_job(compression=target(max_accuracy_drop=1)))
     assert raised.value.code == "accuracy_not_kept"
     assert raised.value.errors[0].pointer == "/compression/target/max_accuracy_drop"
+    trials = [error.detail for error in raised.value.errors if error.code == "trial"]
+    assert len(trials) == len(set(trials)) > 1
+    assert all(
+        re.fullmatch(r"trial of [\d,]+ numbers \(a ratio of [\d.]+\): 20 points below", trial) for trial in trials
+    )
+
+
+def test_where_training_makes_large_models_worse_smaller_ones_are_tried(
+    make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a learning rate that is too high for them."""
+    tried: list[int] = []
+
+    def worse(self: Trials, plan: Plan) -> tuple[float, bool]:
+        tried.append(plan.parameters)
+        return (0.1, True) if plan.parameters > tried[0] / 2 else (self.baseline, False)
+
+    monkeypatch.setattr(Trials, "_compressed_accuracy", worse)
+    report = run(make_job(compression=target(max_accuracy_drop=1))).report
+    assert report["parameters"]["encoded"]["compressed"] == min(tried) < tried[0] / 2
+    assert report["search"]["trials"][0]["loss_rose"]
 
 
 def test_a_size_at_which_training_diverges_does_not_end_the_search(
@@ -172,7 +207,7 @@ def test_a_size_at_which_training_diverges_does_not_end_the_search(
     tried: list[int] = []
     compressed_accuracy = Trials._compressed_accuracy
 
-    def diverge_at_first(self: Trials, plan: Plan) -> float:
+    def diverge_at_first(self: Trials, plan: Plan) -> tuple[float, bool]:
         tried.append(plan.parameters)
         if len(tried) == 1:
             raise TrainingDiverged("the loss is nan")
@@ -209,11 +244,15 @@ def test_another_test_set_changes_nothing_but_the_accuracy(
 
 
 def test_a_second_attempt_makes_no_fit_again(searched: Searched, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fit_again(*arguments: object) -> None:
-        raise AssertionError("a fit was made again")
+    asked: list[int] = []
 
-    monkeypatch.setattr(fit_module.adtn, "fit", fit_again)
+    def counted(tasks: Sequence[FitTask], *arguments: Any) -> Iterator[tuple[int, ADTN]]:
+        asked.append(len(tasks))
+        return fit_each(tasks, *arguments)
+
+    monkeypatch.setattr(fit_module, "fit_each", counted)
     assert run(searched.job).report["parameters"] == searched.outcome.report["parameters"]
+    assert set(asked) == {0}  # of the measurement, the trials and the chosen plan
 
 
 def test_a_job_is_cancelled_within_a_trial(make_job: Callable[..., JobRecord], run: Run) -> None:

@@ -10,16 +10,17 @@ from worker.pipeline.search import OutOfTime, smallest_that_keeps
 class Trials:
     """Stands in for trials: knows which sizes keep the promise, and remembers what was asked."""
 
-    def __init__(self, keeping: set[int], time_for: int = 10**6) -> None:
+    def __init__(self, keeping: set[int], time_for: int = 10**6, collapsing: set[int] | None = None) -> None:
         self.keeping = keeping
         self.time_for = time_for
+        self.collapsing = collapsing or set()
         self.asked: list[int] = []
 
-    def __call__(self, size: int) -> bool:
+    def __call__(self, size: int) -> bool | None:
         if len(self.asked) == self.time_for:
             raise OutOfTime
         self.asked.append(size)
-        return size in self.keeping
+        return None if size in self.collapsing else size in self.keeping
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 32, 33])
@@ -27,7 +28,8 @@ def test_where_larger_is_never_worse_the_smallest_is_found_in_logarithmic_time(c
     for smallest in range(count + 1):
         trials = Trials(set(range(smallest, count)))
         assert smallest_that_keeps(count, trials, 64) == (smallest if smallest < count else None)
-        assert len(trials.asked) == len(set(trials.asked)) <= count.bit_length()
+        assert len(trials.asked) == len(set(trials.asked)) <= 2 * count.bit_length()
+        assert smallest == count or smallest in trials.asked[: count.bit_length()]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -53,10 +55,29 @@ def test_the_last_trial_is_for_the_largest_if_nothing_has_kept_the_promise(cap: 
     assert trials.asked[-1] == 31
 
 
+def test_trials_that_are_left_go_to_sizes_that_one_unlucky_trial_had_ruled_out() -> None:
+    trials = Trials(set(range(5, 32)) - {16})  # the first that is asked
+    found = smallest_that_keeps(32, trials, 10)
+    assert trials.asked[:6] == [16, 24, 20, 18, 17, 8]
+    assert found == 5
+
+
+def test_where_training_of_large_models_collapses_smaller_ones_are_tried() -> None:
+    trials = Trials(set(range(2, 32)), collapsing=set(range(6, 32)))
+    assert smallest_that_keeps(32, trials, 8) == 2
+    assert trials.asked[:3] == [16, 8, 4]
+
+
+def test_where_all_collapse_the_last_trial_is_for_the_largest_too() -> None:
+    trials = Trials(set(), collapsing=set(range(32)))
+    assert smallest_that_keeps(32, trials, 4) is None
+    assert trials.asked[-1] == 31
+
+
 def test_nothing_found_is_none() -> None:
     trials = Trials(set())
     assert smallest_that_keeps(32, trials, 8) is None
-    assert trials.asked[-1] == 31
+    assert trials.asked == [16, 24, 28, 30, 31]
 
 
 def test_when_time_is_up_the_best_so_far_is_the_answer() -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -67,6 +68,22 @@ def test_dtypes_are_kept_and_shared_tensors_stay_equal(resources: Resources, tmp
     assert torch.equal(dense["tied.weight"], dense["f16.weight"])
     assert torch.equal(dense["head.weight"], dense["embedding.weight"].T)
     assert report.parameters.original == 3 * 2400 + 40 + 2700 + 2400
+
+
+@pytest.mark.parametrize("architecture", [None, "fc2"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_a_layer_is_encoded_where_that_makes_the_file_smaller(
+    resources: Resources, tmp_path: Path, dtype: torch.dtype, architecture: str | None
+) -> None:
+    torch.manual_seed(0)
+    # Of 640 entries; brick-walls of 3-site gates and 2 TN layers have 568 numbers.
+    state = {"fc1.weight": torch.randn(64, 64), "fc1.bias": torch.zeros(64)}
+    state |= {"fc2.weight": torch.randn(10, 64), "fc2.bias": torch.zeros(10)}
+    wish = {"compression": {"layers": ["*"], "structure": {"depth": 2, "gate_sites": 3}}, "architecture": architecture}
+    report, dense, stored = run(resources, {key: tensor.to(dtype) for key, tensor in state.items()}, tmp_path, **wish)
+    encoded = {layer.name for layer in report.parameters.layers}
+    assert encoded == ({"fc1"} if dtype == torch.float16 else {"fc1", "fc2"})
+    assert all(stored[f"{name}.weight.gates"].nbytes < dense[f"{name}.weight"].nbytes for name in encoded)
 
 
 def test_a_tied_weight_is_trained_as_one(resources: Resources, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """What the parts of the pipeline share."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -32,14 +34,22 @@ class Attempt:
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """The layers of the model; what the inspection of the upload has found against one holds here too."""
-        refused = {row["key"]: row["reason"] for row in self.job.checkpoint.layers or [] if not row["eligible"]}
-        return tuple(
-            replace(layer, eligible=False, reason=refused[layer.key]) if layer.key in refused else layer
-            for layer in self.inputs.layers
-        )
+        """The layers of the model, as the inspection of the upload has found them: refused ones, and dtypes.
+
+        The model computes in float32 whatever the upload holds, but the artifacts have the upload's dtypes again.
+        """
+        rows = {row["key"]: row for row in self.job.checkpoint.layers or []}
+        return tuple(_as_uploaded(layer, rows.get(layer.key)) for layer in self.inputs.layers)
 
     @property
     def weights(self) -> dict[str, Tensor]:
         """The model's tensors by key, on the device that computes."""
         return {key: tensor.detach() for key, tensor in self.inputs.model.state_dict().items()}
+
+
+def _as_uploaded(layer: Layer, row: Mapping[str, Any] | None) -> Layer:
+    """A layer of the model with what the inspection has found, if it has seen it."""
+    if row is None:
+        return layer
+    found = replace(layer, dtype=row["dtype"])
+    return found if row["eligible"] else replace(found, eligible=False, reason=row["reason"])

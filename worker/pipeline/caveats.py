@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 
 from jobs.schemas.settings import CompressionSettings
 from worker.architectures.architecture import AMBIGUOUS, Architecture
-from worker.confidence import noise_of_difference
+from worker.confidence import Change, noise_of_difference
+from worker.pipeline.evaluate import Accuracies
 from worker.pipeline.export import Artifact
 
 Caveat = dict[str, str]
 
 
 def caveats(
-    accuracies: tuple[float, float] | None,
-    samples: int,
+    accuracies: Accuracies | None,
     artifacts: Sequence[Artifact],
     checkpoint_bytes: int,
     settings: CompressionSettings,
@@ -21,19 +21,19 @@ def caveats(
     """The report's `warnings`, each a stable code and a sentence.
 
     Args:
-        accuracies: Of the original and of the compressed model on the test split, or None without data.
-        samples: Of that split.
+        accuracies: What the test split says, or None without data.
         artifacts: The files that hold the model.
         checkpoint_bytes: The checkpoint's size.
         settings: What was asked for.
-        search: The report's section of that name.
+        search: The report's section of that name, or None where no search ran.
     """
     found = [_not_smaller(artifacts, checkpoint_bytes)]
     if accuracies is not None:
-        found.append(_within_noise(*accuracies, samples))
-        found.append(_beyond_promise(*accuracies, samples, settings))
+        found += [_within_noise(accuracies.change), _at_chance(accuracies), _beyond_promise(accuracies, settings)]
     if search is not None:
         found.append(_too_few_held_out(search))
+    if accuracies is not None and search is not None:
+        found.append(_seen_by_original(accuracies, search))
     return [caveat for caveat in found if caveat is not None]
 
 
@@ -45,37 +45,45 @@ def _not_smaller(artifacts: Sequence[Artifact], checkpoint_bytes: int) -> Caveat
     return _caveat("adtn_not_smaller", f"the adtn artifact has {sizes['adtn']:,} bytes, the dense one {dense:,}")
 
 
-def _within_noise(baseline: float, final: float, samples: int) -> Caveat | None:
-    noise, change = noise_of_difference(baseline, final, samples), final - baseline
-    if abs(change) > noise:
+def _within_noise(change: Change) -> Caveat | None:
+    if abs(change.share) > change.noise:
         return None
     return _caveat(
         "drop_within_noise",
-        f"the accuracy changed by {100 * change:+.2f} points on {samples:,} test samples, which cannot tell changes "
-        f"below {100 * noise:.2f} points from chance",
+        f"the accuracy changed by {100 * change.share:+.2f} points on {change.samples:,} test samples; with "
+        f"{change.lost:,} of them lost and {change.won:,} won, changes up to {100 * change.noise:.2f} points cannot be "
+        "told from chance",
     )
 
 
-def _beyond_promise(baseline: float, final: float, samples: int, settings: CompressionSettings) -> Caveat | None:
+def _at_chance(accuracies: Accuracies) -> Caveat | None:
+    if accuracies.final > accuracies.commonest or accuracies.baseline <= accuracies.commonest:
+        return None
+    return _caveat(
+        "at_chance",
+        f"the compressed model has learned nothing: it is right on {accuracies.final:.2%} of the test samples, and "
+        f"{accuracies.commonest:.2%} of them are of one class; its training collapsed or its numbers are too few: use "
+        "a smaller learning rate of the fine-tuning, or more numbers",
+    )
+
+
+def _beyond_promise(accuracies: Accuracies, settings: CompressionSettings) -> Caveat | None:
     promised = settings.target.max_accuracy_drop if settings.target is not None else None
-    drop = 100 * (baseline - final)
+    drop = 100 * (accuracies.baseline - accuracies.final)
     if promised is None or drop <= promised + 1e-9:
         return None
     return _caveat(
         "drop_beyond_target",
-        f"on the {samples:,} test samples, which took no part in the search, the drop is {drop:.2f} points; asked for "
-        f"were at most {promised:g}, which the trial kept on held-out training samples",
+        f"on the {accuracies.samples:,} test samples, which took no part in the search, the drop is {drop:.2f} points; "
+        f"asked for were at most {promised:g}, which the trial kept on held-out training samples",
     )
 
 
 def _too_few_held_out(search: Mapping[str, object]) -> Caveat | None:
-    samples, baseline, drop = (
-        search[name] for name in ("heldout_samples", "baseline_heldout_accuracy", "max_accuracy_drop")
-    )
-    assert isinstance(samples, int)
-    assert isinstance(baseline, float)
+    (baseline, samples), drop = _original_held_out(search), search["max_accuracy_drop"]
     assert isinstance(drop, float)
-    noise = 100 * noise_of_difference(baseline, max(0.0, baseline - drop / 100), samples)
+    # Which samples a model of another size would lose and win is not known: this takes them as unpaired.
+    noise = 100 * noise_of_difference(baseline, max(0.0, baseline - drop / 100), (samples, samples))
     if drop > noise:
         return None
     return _caveat(
@@ -83,6 +91,27 @@ def _too_few_held_out(search: Mapping[str, object]) -> Caveat | None:
         f"{samples:,} held-out samples cannot tell a drop of {drop:g} points from chance (below {noise:.2f}); with "
         "other samples the search might have chosen another size",
     )
+
+
+def _seen_by_original(accuracies: Accuracies, search: Mapping[str, object]) -> Caveat | None:
+    heldout, samples = _original_held_out(search)
+    noise = noise_of_difference(heldout, accuracies.baseline, (samples, accuracies.samples))
+    if heldout - accuracies.baseline <= noise:
+        return None
+    return _caveat(
+        "heldout_seen",
+        f"the original was trained on the held-out samples: it is right on {heldout:.2%} of them, and on "
+        f"{accuracies.baseline:.2%} of the test samples, so a drop on them says little about new data; the search may "
+        "have chosen a larger model than needed, and at a smaller max_accuracy_drop may fail for want of one",
+    )
+
+
+def _original_held_out(search: Mapping[str, object]) -> tuple[float, int]:
+    """The original's accuracy on the held-out samples, and their number."""
+    accuracy, samples = search["baseline_heldout_accuracy"], search["heldout_samples"]
+    assert isinstance(accuracy, float)
+    assert isinstance(samples, int)
+    return accuracy, samples
 
 
 def caveats_of_network(architecture: Architecture | None, *, computed: bool) -> list[Caveat]:

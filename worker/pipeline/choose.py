@@ -1,23 +1,28 @@
 """Stage `plan`: which layers are encoded, and by which structures. The test set plays no part in it."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from adtn.curve import Curve
+from adtn.candidates import Candidates
 from adtn.moments import InputMoments
 from adtn.plan import Plan
-from jobs.planning import candidates_of, is_measured, is_searched, plan_of, plans_to_try, size_of
+from jobs.planning import candidates_of, is_searched, plan_of, plans_to_try, size_of, to_measure
 from jobs.problems import ProblemError
 from worker.pipeline.attempt import Attempt
 from worker.pipeline.heldout import Split, split
 from worker.pipeline.moments import moments_of
 from worker.pipeline.progress import within
+from worker.pipeline.search import OutOfTime
 from worker.pipeline.sensitivity import Sensitivity, measure
 from worker.pipeline.trials import Trials
 
-MEASURING = 0.1  # the share of the stage that measuring takes where trials follow
+MEASURING = 0.1
+"""The share of the stage's progress that measuring takes where trials follow."""
+MEASURING_TIME = 0.5
+"""The share of a search's minutes that it may take at most; without a search it has as many."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +54,22 @@ def choose(attempt: Attempt, teacher: nn.Module | None) -> Chosen:
     """
     settings, inputs = attempt.job.settings, attempt.inputs
     plan = plan_of(settings.compression, attempt.layers)
-    if not is_measured(settings.compression) and not is_searched(settings.compression):
+    measured, searched = to_measure(settings.compression, attempt.layers), is_searched(settings.compression)
+    if measured is None and not searched:
         return Chosen(plan, moments_of(inputs, keys_of(plan), settings.seed))
+    started = time.monotonic()
     parts = split(inputs.dataset.train_y, settings.seed) if inputs.dataset is not None else None
+    if searched:
+        _check_held_out(parts)
     moments = _moments(attempt, parts)
-    sensitivity = _sensitivity(attempt, parts, moments) if is_measured(settings.compression) else None
+    sensitivity = _sensitivity(attempt, measured, parts, moments, started) if measured else None
     curves = sensitivity.curves if sensitivity else {}
-    if not is_searched(settings.compression):
+    if not searched:
         return Chosen(plan_of(settings.compression, attempt.layers, curves), moments, sensitivity)
     assert parts is not None
-    trials = _trials(attempt, parts, moments, curves, teacher)
+    plans = plans_to_try(settings.compression, attempt.layers, curves)
+    on_step = within(attempt.progress.step, MEASURING, 1.0)
+    trials = Trials(attempt, plans, parts, moments, teacher, on_step, started)
     return Chosen(trials.search(), moments, sensitivity, trials.to_json())
 
 
@@ -78,29 +89,31 @@ def keys_of(plan: Plan) -> list[str]:
     return [weight.key for entry in plan.entries for weight in entry.layer.weights]
 
 
-def _sensitivity(attempt: Attempt, parts: Split | None, moments: Mapping[str, InputMoments]) -> Sensitivity:
+def _sensitivity(
+    attempt: Attempt, found: Candidates, parts: Split | None, moments: Mapping[str, InputMoments], started: float
+) -> Sensitivity:
     settings, dataset = attempt.job.settings, attempt.inputs.dataset
-    found = candidates_of(settings.compression, attempt.layers)
     target = size_of(settings.compression.target)
     samples: Tensor | None = None
     if dataset is not None and parts is not None and len(parts.heldout):
         samples = dataset.train_x[parts.heldout]
     limit = target.limit(found.original) if target else found.original
     on_step = within(attempt.progress.step, 0.0, MEASURING if is_searched(settings.compression) else 1.0)
-    return measure(attempt, found, limit, samples, moments, on_step)
+    deadline = started + MEASURING_TIME * 60 * settings.search.max_minutes
+
+    def in_time(done: float, message: str) -> None:
+        if time.monotonic() > deadline:
+            raise OutOfTime
+        on_step(done, message)
+
+    return measure(attempt, found, limit, samples, moments, in_time)
 
 
-def _trials(
-    attempt: Attempt,
-    parts: Split,
-    moments: Mapping[str, InputMoments],
-    curves: Mapping[str, Curve],
-    teacher: nn.Module | None,
-) -> Trials:
+def _check_held_out(parts: Split | None) -> None:
+    """Refuse a search before any work, if there is nothing to hold out for it."""
+    assert parts is not None, "settings with such a target and without data are refused"
     if not len(parts.heldout):
         raise ProblemError(
             "dataset_invalid",
             f"max_accuracy_drop: expected enough training samples to hold some out, got {len(parts.train)}",
         )
-    plans = plans_to_try(attempt.job.settings.compression, attempt.layers, curves)
-    return Trials(attempt, plans, parts, moments, teacher, within(attempt.progress.step, MEASURING, 1.0))

@@ -1,14 +1,40 @@
 """Stage `evaluate`: the accuracy of exactly the numbers that will be exported."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from adtn.encoding import decoded, encoded
 from worker.blueprint import Blueprint
+from worker.confidence import Change
 from worker.datasets import Dataset
-from worker.evaluation import top1_of
+from worker.evaluation import right_answers, share_of
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """What the test split says.
+
+    Attributes:
+        baseline: Accuracy of the checkpoint.
+        after_fit: The same after the fit, before fine-tuning.
+        final: The same of the exported numbers.
+        change: From the first to the last, on the same samples.
+        commonest: The share of the split's most frequent class: what a model reaches that always answers it.
+    """
+
+    baseline: float
+    after_fit: float
+    final: float
+    change: Change
+    commonest: float
+
+    @property
+    def samples(self) -> int:
+        """How many the split has."""
+        return self.change.samples
 
 
 def restore_dtypes(model: nn.Module, original: dict[str, Tensor]) -> None:
@@ -36,15 +62,34 @@ def dense_state(model: nn.Module, original: dict[str, Tensor]) -> dict[str, Tens
     }
 
 
-def accuracy_of_state(
+def accuracies_of(original: Tensor, fitted: Tensor, compressed: Tensor, labels: Tensor) -> Accuracies:
+    """Count right answers, and those that the compressed model has lost and won.
+
+    Args:
+        original: Which samples of the test split the checkpoint answers rightly; (N,), bool.
+        fitted: The same after the fit.
+        compressed: The same of the exported numbers.
+        labels: Of the split, (N,).
+    """
+    lost, won = int((original & ~compressed).sum()), int((compressed & ~original).sum())
+    return Accuracies(
+        baseline=share_of(original),
+        after_fit=share_of(fitted),
+        final=share_of(compressed),
+        change=Change(len(labels), lost, won),
+        commonest=share_of(labels == labels.mode().values),
+    )
+
+
+def right_of_state(
     blueprint: Blueprint,
     state: dict[str, Tensor],
     dataset: Dataset,
     device: torch.device,
     at_once: int,
     on_batch: Callable[[float], None] | None = None,
-) -> float:
-    """Build the network from a dense state dict and measure it on the test split.
+) -> Tensor:
+    """Build the network from a dense state dict and find which samples of the test split it answers rightly.
 
     Args:
         blueprint: Of the network.
@@ -53,9 +98,12 @@ def accuracy_of_state(
         device: Where to compute.
         at_once: How many samples the network is given at a time.
         on_batch: Called with the share of the samples done.
+
+    Returns:
+        (N,), bool, on the CPU.
     """
     model = network_of(blueprint, state, dataset, device)
-    return top1_of(lambda batch: model(batch.to(device)), dataset.test_x, dataset.test_y, at_once, on_batch)
+    return right_answers(lambda batch: model(batch.to(device)), dataset.test_x, dataset.test_y, at_once, on_batch)
 
 
 def network_of(blueprint: Blueprint, state: dict[str, Tensor], dataset: Dataset, device: torch.device) -> nn.Module:

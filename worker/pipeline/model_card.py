@@ -68,6 +68,14 @@ def _accuracy(report: Mapping[str, Any]) -> Iterator[str]:
     for name, title in (("baseline", "original"), ("after_fit", "after the fit"), ("final", "**compressed**")):
         low, high = found["interval_95"][name]
         yield f"| {title} | {100 * found[name]:.2f} % | {100 * low:.2f} to {100 * high:.2f} % |"
+    change = found["change"]
+    low, high = change["interval"]
+    yield ""
+    yield (
+        f"Both models saw the same samples: the compressed one lost {change['lost']:,} right answers of the original "
+        f"and won {change['won']:,}, a change of {change['points']:+.2f} points, 95 % interval {low:+.2f} to "
+        f"{high:+.2f}."
+    )
 
 
 def _layers(counts: Mapping[str, Any]) -> Iterator[str]:

@@ -13,8 +13,9 @@ from adtn.module import ADTN
 from adtn.plan import Plan, PlanEntry
 from jobs.files import FileRecord
 from jobs.records import JobRecord
-from worker.confidence import wilson_interval
+from worker.confidence import Change, wilson_interval
 from worker.pipeline.caveats import Caveat, caveats
+from worker.pipeline.evaluate import Accuracies
 from worker.pipeline.export import Artifact
 from worker.pipeline.sensitivity import Sensitivity
 
@@ -24,11 +25,8 @@ class Measurements:
     """What the stages measured.
 
     Attributes:
-        baseline: Test accuracy of the checkpoint, or None without data.
-        after_fit: The same after the fit, before fine-tuning.
-        final: The same of the exported numbers.
-        samples: How many inputs the test split has.
-        at_once: How many of them the network is given at a time.
+        accuracies: On the test split; None without data.
+        at_once: How many samples the network is given at a time.
         latency_ms: Milliseconds a forward pass, and of one decoding; None without a model.
         seconds: Seconds by stage.
         fine_tuned: What the fine-tuning took; None without data.
@@ -37,10 +35,7 @@ class Measurements:
         network_caveats: What is to be said of the network as it was built.
     """
 
-    baseline: float | None = None
-    after_fit: float | None = None
-    final: float | None = None
-    samples: int | None = None
+    accuracies: Accuracies | None = None
     at_once: int = 1
     latency_ms: dict[str, float | int] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
@@ -75,8 +70,8 @@ def build_report(
     settings = job.settings.model_dump(mode="json")
     sizes = {key: adtn.stored_bytes(found) for key, found in fitted.items()}
     return {
-        "accuracy": accuracy_section(measured),
-        "accuracy_unverified": measured.final is None,
+        "accuracy": accuracy_section(measured.accuracies),
+        "accuracy_unverified": measured.accuracies is None,
         "parameters": {
             "original": parameters,
             "compressed": compressed,
@@ -113,28 +108,30 @@ def checkpoint_section(file: FileRecord) -> dict[str, object]:
     return {"format": file.format, "key_prefix": file.key_prefix, "notes": (file.summary or {}).get("notes", [])}
 
 
-def accuracy_section(measured: Measurements) -> dict[str, object] | None:
+def accuracy_section(accuracies: Accuracies | None) -> dict[str, object] | None:
     """The report's `accuracy`, or None where nothing could be measured."""
-    if measured.final is None:
+    if accuracies is None:
         return None
+    shares = {"baseline": accuracies.baseline, "after_fit": accuracies.after_fit, "final": accuracies.final}
     return {
         "metric": "top1",
-        "baseline": measured.baseline,
-        "after_fit": measured.after_fit,
-        "final": measured.final,
-        "samples": measured.samples,
-        "interval_95": intervals(measured),
+        **shares,
+        "samples": accuracies.samples,
+        "interval_95": {
+            name: [round(end, 6) for end in wilson_interval(share, accuracies.samples)]
+            for name, share in shares.items()
+        },
+        "change": change_section(accuracies.change),
     }
 
 
-def intervals(measured: Measurements) -> dict[str, list[float]]:
-    """Between which accuracies each one lies with 95 % confidence, for the number of samples."""
-    assert measured.samples is not None
-    accuracies = {"baseline": measured.baseline, "after_fit": measured.after_fit, "final": measured.final}
+def change_section(change: Change) -> dict[str, object]:
+    """How far the compressed model is from the original on the same samples, in percentage points."""
     return {
-        name: [round(end, 6) for end in wilson_interval(accuracy, measured.samples)]
-        for name, accuracy in accuracies.items()
-        if accuracy is not None
+        "points": round(100 * change.share, 4),
+        "interval": [round(100 * end, 4) for end in change.interval],
+        "lost": change.lost,
+        "won": change.won,
     }
 
 
@@ -172,12 +169,7 @@ def sensitivity_section(sensitivity: Sensitivity | None, plan: Plan) -> dict[str
 
 def warnings_section(job: JobRecord, artifacts: Sequence[Artifact], measured: Measurements) -> list[dict[str, str]]:
     """The report's `warnings`."""
-    accuracies = None
-    if measured.baseline is not None and measured.final is not None:
-        accuracies = measured.baseline, measured.final
-    found = caveats(
-        accuracies, measured.samples or 0, artifacts, job.checkpoint.bytes, job.settings.compression, measured.search
-    )
+    found = caveats(measured.accuracies, artifacts, job.checkpoint.bytes, job.settings.compression, measured.search)
     return [*measured.network_caveats, *found]
 
 

@@ -22,7 +22,7 @@ from worker.pipeline.caveats import caveats_of_network
 from worker.pipeline.choose import choose
 from worker.pipeline.compress import encode, fine_tune
 from worker.pipeline.documents import write_documents
-from worker.pipeline.evaluate import accuracy_of_state, dense_state, network_of, restore_dtypes
+from worker.pipeline.evaluate import accuracies_of, dense_state, network_of, restore_dtypes, right_of_state
 from worker.pipeline.export import Artifact, Compressed, export, require_possible
 from worker.pipeline.inspect import Inputs, inspect
 from worker.pipeline.progress import ProgressReporter
@@ -101,7 +101,8 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
     progress.stage("verify", "opening the artifacts in a fresh process")
     reference = write_reference(inputs, compressed, job.settings.seed, folder)
     question = question_of(job, inputs, artifacts, measured.at_once, device, reference)
-    report["verified"] = verify(question, measured.final, lambda: progress.step(0.5, "verifying"))
+    final = measured.accuracies.final if measured.accuracies else None
+    report["verified"] = verify(question, final, lambda: progress.step(0.5, "verifying"))
     artifacts += write_documents(job, report, artifacts, folder)
     return Outcome(report, artifacts)
 
@@ -129,9 +130,9 @@ def measure_accuracy(
         def say(done: float, number: int = number, name: str = name) -> None:
             attempt.progress.step((number + done) / len(states), f"evaluating the {name} model")
 
-        found.append(accuracy_of_state(blueprint, state, dataset, device, measured.at_once, say))
-    measured.samples = len(dataset.test_y)
-    measured.baseline, measured.after_fit, measured.final = found
+        found.append(right_of_state(blueprint, state, dataset, device, measured.at_once, say))
+    original, fitted, final = found
+    measured.accuracies = accuracies_of(original, fitted, final, dataset.test_y)
 
 
 def latencies(inputs: Inputs, compressed: dict[str, Tensor], fitted: dict[str, adtn.ADTN]) -> dict[str, float | int]:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import adtn
 from adtn.candidates import Candidate, Candidates
-from adtn.curve import Curve, measured
+from adtn.curve import Curve, evened, measured
 from adtn.layer import Layer
 from adtn.losses import Classes, distillation_loss
 from adtn.module import ADTN
@@ -24,9 +25,13 @@ from worker.pipeline.compress import place
 from worker.pipeline.fit import fit
 from worker.pipeline.options import fit_options
 from worker.pipeline.progress import within
+from worker.pipeline.search import OutOfTime
 
 MAX_SAMPLES = 2000
 """Held-out samples looked at: an average over outputs needs fewer than an accuracy."""
+MIN_SAMPLES = 200
+MOST_FLOPS = 10**11
+"""Of one look at the samples. Every layer is looked at in several sizes, each time with the whole network."""
 BROKEN = 1e6
 """Stands for a loss that is not finite."""
 
@@ -39,7 +44,7 @@ class Sensitivity:
         metric: "kl_divergence" of the outputs to the original's, or "squared_relative_error" of the weight.
         samples: Held-out samples that were run through the model.
         points: For each layer's key (parameters, loss) at the sizes measured.
-        curves: The same with what lies between.
+        curves: What numbers are shared out by: see `adtn.curve.evened`.
     """
 
     metric: str
@@ -64,19 +69,25 @@ def measure(
         limit: Numbers for all of them together: what could not be chosen within it is not measured.
         samples: Held-out inputs; None if there are no data, and weights are compared.
         moments: For the fits.
-        on_step: Called with the share done and a message.
+        on_step: Called with the share done and a message; may raise `OutOfTime`, and larger sizes are not measured.
     """
-    loss = _weight_loss if samples is None else _OutputLoss(attempt.inputs.model, samples[:MAX_SAMPLES])
+    outputs = None if samples is None else _OutputLoss(attempt.inputs.model, samples)
+    loss = outputs or _weight_loss
     points: dict[str, list[tuple[int, float]]] = {item.layer.key: [] for item in candidates.items}
+
     plans = _plans(candidates, limit)
     for number, plan in enumerate(plans):
-        fitted = _quick_fits(attempt, plan, moments, within(on_step, number / len(plans), (number + 1) / len(plans)))
-        for entry in plan.entries:
-            found = _finite(loss(entry.layer, fitted[entry.layer.key], moments))
-            points[entry.layer.key].append((entry.parameters, found))
-    curves = {item.layer.key: measured(points[item.layer.key], item.layer.entries) for item in candidates.items}
-    metric = "squared_relative_error" if samples is None else "kl_divergence"
-    return Sensitivity(metric, 0 if samples is None else min(MAX_SAMPLES, len(samples)), points, curves)
+        step = within(on_step, number / len(plans), (number + 1) / len(plans))
+        try:
+            fitted = _quick_fits(attempt, plan, moments, within(step, 0.0, 0.5))
+            for key, point in _losses(plan, fitted, loss, moments, within(step, 0.5, 1.0)).items():
+                points[key].append(point)
+        except OutOfTime:
+            break
+    curves = _curves(candidates, points)
+    if outputs is None:
+        return Sensitivity("squared_relative_error", 0, points, curves)
+    return Sensitivity("kl_divergence", outputs.samples, points, curves)
 
 
 def sizes_to_measure(candidate: Candidate, room: int) -> Sequence[AnyStructure]:
@@ -98,6 +109,28 @@ def _plans(candidates: Candidates, limit: int) -> list[Plan]:
         Plan(tuple(PlanEntry(layer, rungs[place]) for layer, rungs in sizes.items() if place < len(rungs)))
         for place in range(most)
     ]
+
+
+def _losses(
+    plan: Plan,
+    fitted: Mapping[str, ADTN],
+    loss: Callable[[Layer, ADTN, Mapping[str, InputMoments]], float],
+    moments: Mapping[str, InputMoments],
+    on_step: Callable[[float, str], None],
+) -> dict[str, tuple[int, float]]:
+    """For each key of a plan the numbers and the loss that they come with."""
+    found: dict[str, tuple[int, float]] = {}
+    for number, entry in enumerate(plan.entries):
+        found[entry.layer.key] = entry.parameters, _finite(loss(entry.layer, fitted[entry.layer.key], moments))
+        on_step((number + 1) / len(plan.entries), f"measuring layers: {entry.layer.name}")
+    return found
+
+
+def _curves(candidates: Candidates, points: Mapping[str, list[tuple[int, float]]]) -> dict[str, Curve]:
+    """Of all layers; none if there was no time to measure each at least once, since they are compared."""
+    if not all(points.values()):
+        return {}
+    return evened({item.layer.key: measured(points[item.layer.key], item.layer.entries) for item in candidates.items})
 
 
 def _quick_fits(
@@ -123,9 +156,22 @@ class _OutputLoss:
 
     def __init__(self, model: nn.Module, samples: Tensor) -> None:
         self._model = copy.deepcopy(model).eval()
-        self._samples = samples
         self._at_once = samples_at_once(self._model, samples)
+        self._samples = samples[: self._affordable(samples[: self._at_once])]
         self._expected, self._classes = self._logits(self._model)
+
+    @property
+    def samples(self) -> int:
+        """How many are looked at."""
+        return len(self._samples)
+
+    @torch.no_grad()
+    def _affordable(self, few: Tensor) -> int:
+        """As many samples as a CPU runs in a few seconds; always the same for a network and the shape of its inputs."""
+        counter = FlopCounterMode(display=False)
+        with counter:
+            self._model(few.to(next(self._model.parameters()).device))
+        return max(MIN_SAMPLES, min(MAX_SAMPLES, MOST_FLOPS * len(few) // max(1, counter.get_total_flops())))
 
     def __call__(self, layer: Layer, fitted: ADTN, moments: Mapping[str, InputMoments]) -> float:
         changed = copy.deepcopy(self._model)

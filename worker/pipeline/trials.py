@@ -36,6 +36,7 @@ class Trial:
         drop: Percentage points below the original on the same samples; None likewise.
         seconds: That the trial took.
         kept: Whether it keeps the promise.
+        loss_rose: Whether training made it worse.
     """
 
     parameters: int
@@ -45,6 +46,13 @@ class Trial:
     drop: float | None
     seconds: float
     kept: bool
+    loss_rose: bool
+
+    def __str__(self) -> str:
+        size = f"{self.parameters:,} numbers (a ratio of {self.ratio:g})"
+        if self.drop is None:
+            return f"{size}: training diverged"
+        return f"{size}: {self.drop:g} points below" + (", and training made it worse" if self.loss_rose else "")
 
 
 class Trials:
@@ -57,6 +65,7 @@ class Trials:
         moments: For the fits.
         teacher: Whose outputs are imitated, or None.
         on_step: Called with the share of the search done and a message.
+        started: When the time that the search may take began, on the monotonic clock.
     """
 
     def __init__(
@@ -67,6 +76,7 @@ class Trials:
         moments: Mapping[str, InputMoments],
         teacher: nn.Module | None,
         on_step: Callable[[float, str], None],
+        started: float,
     ) -> None:
         assert attempt.inputs.dataset is not None
         target = attempt.job.settings.compression.target
@@ -84,19 +94,20 @@ class Trials:
         self._on_step = on_step
         self._most = most_trials(len(plans), self.caps.max_trials)
         self._original = attempt.job.checkpoint.parameters
-        self._started = time.monotonic()
+        self._started = started
         self.baseline = self._accuracy(attempt.inputs.model, lambda done, message: on_step(0.0, message))
 
     def search(self) -> Plan:
         """The plan of the smallest model that keeps the promise.
 
         Raises:
-            ProblemError: accuracy_not_kept, with the best that was found.
+            ProblemError: accuracy_not_kept, with the best that was found, and every trial.
         """
         size = smallest_that_keeps(len(self._plans), self._keeps, self.caps.max_trials)
         if size is None:
             detail = self._failure()
-            raise ProblemError("accuracy_not_kept", detail, [Fault(POINTER, detail, "accuracy_not_kept")])
+            trials = [Fault(POINTER, f"trial of {trial}", "trial") for trial in self.done]
+            raise ProblemError("accuracy_not_kept", detail, [Fault(POINTER, detail, "accuracy_not_kept"), *trials])
         return self._plans[size]
 
     def to_json(self) -> dict[str, object]:
@@ -108,12 +119,14 @@ class Trials:
             "trials": [asdict(trial) for trial in self.done],
         }
 
-    def _keeps(self, size: int) -> bool:
+    def _keeps(self, size: int) -> bool | None:
+        """Try a size; None where training came to nothing."""
         started, plan = time.monotonic(), self._plans[size]
+        accuracy: float | None
         try:
-            accuracy = self._compressed_accuracy(plan)
+            accuracy, loss_rose = self._compressed_accuracy(plan)
         except TrainingDiverged:  # of this size: another may well be trained
-            accuracy = None
+            accuracy, loss_rose = None, True
         drop = None if accuracy is None else 100 * (self.baseline - accuracy)
         parameters = self._original - plan.saved
         trial = Trial(
@@ -124,18 +137,19 @@ class Trials:
             drop=None if drop is None else round(drop, 4),
             seconds=round(time.monotonic() - started, 3),
             kept=drop is not None and drop <= self.max_drop + ROUNDING,
+            loss_rose=loss_rose,
         )
         self.done.append(trial)
-        return trial.kept
+        return None if trial.loss_rose and not trial.kept else trial.kept
 
-    def _compressed_accuracy(self, plan: Plan) -> float:
-        """Fit, fine-tune on what is not held out, measure on what is."""
+    def _compressed_accuracy(self, plan: Plan) -> tuple[float, bool]:
+        """Fit, fine-tune on what is not held out, measure on what is; and whether the loss rose."""
         step, settings = self._step_of(plan), self._attempt.job.settings
         model = copy.deepcopy(self._attempt.inputs.model)
         encode(model, plan, self._moments, self._attempt, within(step, 0.0, 0.25))
         samples = self._dataset.train_x[self._parts.train], self._dataset.train_y[self._parts.train]
-        fine_tune(model, samples, settings, self._teacher, within(step, 0.25, 0.95))
-        return self._accuracy(model, within(step, 0.95, 1.0))
+        tuned = fine_tune(model, samples, settings, self._teacher, within(step, 0.25, 0.95))
+        return self._accuracy(model, within(step, 0.95, 1.0)), tuned.loss_rose
 
     def _step_of(self, plan: Plan) -> Callable[[float, str], None]:
         """What a trial calls at each step: it tells the whole search's progress, and ends it when time is up."""
@@ -166,8 +180,9 @@ class Trials:
         if not measured:
             return f"{asked}, but training diverged in each of {len(self.done)} trials; use a smaller learning rate"
         drop, parameters, ratio = min(measured)
+        rate = ", or a smaller learning rate" if any(trial.loss_rose for trial in self.done) else ""
         return (
             f"{asked}, but the best of {len(self.done)} trials (the caps are {caps}) is {drop:g} points below, at "
             f"{parameters:,} numbers (a ratio of {ratio:g}); allow a larger drop, more epochs of "
-            "fine-tuning, or more trials"
+            f"fine-tuning, or more trials{rate}"
         )
