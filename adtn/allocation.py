@@ -7,7 +7,7 @@ from typing import NamedTuple
 from adtn.candidates import Candidate, Candidates
 from adtn.curve import Curve, even
 from adtn.errors import PlanError
-from adtn.plan import AUTO_MIN_RATIO, Plan, PlanEntry, Skipped, Target, target_unreachable
+from adtn.plan import AUTO_MIN_RATIO, Plan, PlanEntry, Skipped, Target, predicted_parameters, target_unreachable
 from adtn.structure import AnyStructure
 
 STAYS_DENSE = "the target leaves room for it, and encoded it would cost more than the same numbers cost elsewhere"
@@ -53,6 +53,25 @@ def allocate(candidates: Candidates, target: Target, curves: Mapping[str, Curve]
         tuple(PlanEntry(layer, structure) for layer, structure in pairs if structure is not None),
         (*candidates.skipped, *(Skipped(layer, STAYS_DENSE) for layer, structure in pairs if structure is None)),
     )
+
+
+def by_default(candidates: Candidates) -> Plan:
+    """Choose a structure for each candidate where there is no target.
+
+    As many numbers as the paper's network of two TN layers has, in the structure of that size that the planner prefers.
+
+    Args:
+        candidates: The layers, with the structures to choose from.
+    """
+    entries = [
+        PlanEntry(item.layer, _within(item, predicted_parameters(item.layer.shape))) for item in candidates.items
+    ]
+    return Plan(tuple(entries), candidates.skipped)
+
+
+def _within(candidate: Candidate, numbers: int) -> AnyStructure:
+    """The highest rung with no more numbers; the lowest if all have more."""
+    return next((rung for rung in reversed(candidate.rungs) if rung.parameters <= numbers), candidate.rungs[0])
 
 
 def _options(candidate: Candidate, curves: Mapping[str, Curve], least_ratio: float) -> list[Option]:

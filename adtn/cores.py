@@ -122,14 +122,21 @@ def factorisations(number: int, count: int) -> Iterator[tuple[int, ...]]:
     if count == 1:
         yield (number,)
         return
-    for factor in _divisors(number):
+    for factor in divisors(number):
         for rest in factorisations(number // factor, count - 1):
             yield factor, *rest
 
 
+@lru_cache(maxsize=4096)
+def divisors(number: int) -> tuple[int, ...]:
+    """All divisors of a number, at least 1, in ascending order."""
+    small = [factor for factor in range(1, math.isqrt(number) + 1) if number % factor == 0]
+    return tuple(sorted({*small, *(number // factor for factor in small)}))
+
+
 def possible_bonds(rows: int, columns: int) -> list[int]:
     """The bonds that `adtn.tt_matrix` can hand on to a core with so many rows and columns, in ascending order."""
-    return sorted({row * column for row in _divisors(rows) for column in _divisors(columns)})
+    return sorted({row * column for row in divisors(rows) for column in divisors(columns)})
 
 
 def _next_smooth(number: int) -> int:
@@ -160,9 +167,3 @@ def _flaw(cores: Cores) -> float:
         flaw += _UNLIKE * math.log(row / column / proportion) ** 2
         flaw += _UNMIXED * (row == 1 or column == 1)
     return flaw
-
-
-@lru_cache(maxsize=4096)
-def _divisors(number: int) -> tuple[int, ...]:
-    small = [factor for factor in range(1, math.isqrt(number) + 1) if number % factor == 0]
-    return tuple(sorted({*small, *(number // factor for factor in small)}))

@@ -6,7 +6,7 @@ Only the parts of `adtn` that load no torch are imported here.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from adtn.allocation import allocate
+from adtn.allocation import allocate, by_default
 from adtn.candidates import Candidates, candidates
 from adtn.curve import Curve
 from adtn.errors import PlanError, StructureError
@@ -143,8 +143,9 @@ def _plan(
 ) -> Plan:
     """A plan of a given size."""
     with _told_where():
-        if settings.structure == "auto" and target is not None:
-            return allocate(candidates(layers, _names(settings)), target, curves)
+        if settings.structure == "auto":
+            found = candidates(layers, _names(settings))
+            return by_default(found) if target is None else allocate(found, target, curves)
         return make_plan(layers, _names(settings), _choice(settings.structure), target)
 
 
@@ -152,9 +153,7 @@ def _names(settings: CompressionSettings) -> Names | None:
     return None if settings.layers == "auto" else settings.layers
 
 
-def _choice(structure: StructureSettings | str) -> StructureChoice:
-    if isinstance(structure, str):
-        return StructureChoice()
+def _choice(structure: StructureSettings) -> StructureChoice:
     return StructureChoice(
         depth=None if structure.depth == "auto" else structure.depth,
         gate_sites=None if structure.gate_sites == "auto" else structure.gate_sites,

@@ -41,5 +41,5 @@ class FileLayer(BaseModel):
     eligible: bool
     reason: str | None = Field(description="Why it cannot be encoded.")
     predicted_parameters: int | None = Field(
-        description="Numbers that an ADTN with the default structure stores; null where not eligible."
+        description="Numbers that an ADTN stores at most where a job has no target; null where not eligible."
     )

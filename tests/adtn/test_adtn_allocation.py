@@ -1,11 +1,12 @@
 import itertools
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 from support.layers import LENET_AND_STEPS, THREE
 
-from adtn.allocation import STAYS_DENSE, allocate
+from adtn.allocation import STAYS_DENSE, allocate, by_default
 from adtn.candidates import Candidates, candidates
 from adtn.curve import Curve, measured
 from adtn.errors import PlanError
@@ -48,6 +49,24 @@ def test_a_layer_that_nobody_named_stays_dense_rather_than_become_a_little_small
 def test_a_ratio_is_met_also_by_the_encoded_layers_alone(ratio: float) -> None:
     plan = allocate(candidates(LENET_AND_STEPS), Target(ratio=ratio))
     assert plan.original / plan.parameters >= ratio
+
+
+def test_without_a_target_each_layer_has_about_the_numbers_of_two_tn_layers_of_the_paper() -> None:
+    """That is 32 (Q - 1) for 2^Q entries."""
+    found = candidates(LENET_AND_STEPS, THREE)
+    plan = by_default(found)
+    assert [entry.layer for entry in plan.entries] == [item.layer for item in found.items]
+    for entry in plan.entries:
+        most = 32 * (math.ceil(math.log2(entry.original)) - 1)
+        assert most / 2 < entry.parameters <= most  # rungs are less than a factor of 2 apart
+        assert entry.structure in ladder(entry.layer.shape)
+
+
+def test_without_a_target_a_small_layer_gets_the_least_it_can() -> None:
+    layer = Layer("a", "a.weight", "linear", (4, 8))
+    (entry,) = by_default(candidates([layer], ["a"])).entries
+    assert entry.structure == ladder((4, 8))[-1]
+    assert entry.parameters < 32
 
 
 def test_numbers_go_to_the_layer_that_matters() -> None:

@@ -2,8 +2,10 @@ import math
 from itertools import pairwise
 
 import pytest
+import torch
 
-from adtn.ladder import MAX_GATE_ROWS, STEP, ladder
+import adtn
+from adtn.ladder import LOW_RANK_RATIO, MAX_GATE_ROWS, STEP, ladder
 from adtn.structure import Sum
 
 SHAPES = [(8, 8), (64,), (16, 6, 5, 5), (120, 400), (84, 120), (1, 997), (997, 64), (50257, 32), (512, 512, 3, 3)]
@@ -39,6 +41,23 @@ def test_a_ladder_has_a_rung_for_every_ratio_down_to_two(shape: tuple[int, ...])
     sizes = [rung.parameters for rung in ladder(shape)]
     assert entries / sizes[-1] < 2
     assert all(larger < 2 * smaller for smaller, larger in pairwise(sizes) if smaller > 1000)
+
+
+@pytest.mark.parametrize("shape", [(120, 400), (64, 3, 7, 7), (96, 250)], ids=str)
+def test_close_to_the_dense_size_rungs_are_fitted_as_well_as_any_matrix_of_their_rank(shape: tuple[int, ...]) -> None:
+    """Eckart and Young: the rest of the singular values is the least error."""
+    u, _, v = torch.linalg.svd(torch.randn(shape, generator=torch.Generator().manual_seed(0)).flatten(1), False)
+    weight = (u / (1 + torch.arange(len(v)) / 10) @ v).view(shape)  # like trained ones, with falling singular values
+    rows, columns = shape[0], math.prod(shape[1:])
+    products = [rung for rung in ladder(shape) if all(len(term.gates) == 2 for term in rung.terms)]
+    close = [rung for rung in products if LOW_RANK_RATIO * rung.parameters >= rows * columns]
+    assert len(close) >= 4
+    for rung in (close[0], close[-1]):
+        rank = rung.parameters // (rows + columns)
+        assert rung.parameters == rank * (rows + columns)
+        values = torch.linalg.svdvals(weight.flatten(1).double())
+        least = float(values[rank:].square().sum().sqrt() / values.norm())
+        assert least <= adtn.fit(weight, rung, adtn.FitOptions(steps=200)).relative_error < 1.03 * least
 
 
 def test_a_weight_that_no_structure_makes_smaller_has_no_rung() -> None:
