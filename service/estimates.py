@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from adtn.coding import max_bytes
 from adtn.plan import Plan, PlanEntry
 from jobs.files import FileRecord
-from jobs.planning import MEASURED_SIZES, QUICK_STEPS, is_measured, is_searched, most_trials
+from jobs.planning import MEASURED_SIZES, QUICK_STEPS, is_searched, most_trials, to_measure
 from jobs.schemas.jobs import Estimate, EstimatedLayer, EstimatedSearch, EstimatedSize
 from jobs.schemas.settings import JobSettings
 from service.fine_tuning import Tuning, operations, tuning
+from service.planning import layers_in
 
 # Measured on two CPU cores, rounded: multiplications a second of a network's layers, those of decoding, where gates are
 # applied several at a time (docs/contraction.md), and what a gate costs beside them.
@@ -69,7 +70,7 @@ def estimate(
     once = _fit_seconds(settings, plan) + _tune_seconds(settings, plan, work)
     search = _search(settings, plans, checkpoint, once) if is_searched(settings.compression) else None
     trials = min(search.trials * search.seconds_a_trial, search.max_seconds) if search else 0
-    measured = is_measured(settings.compression)
+    measured = to_measure(settings.compression, layers_in(checkpoint)) is not None
     return Estimate(
         layers=layers,
         skipped=[item.layer.name for item in plan.skipped],

@@ -61,10 +61,15 @@ def plans_for(settings: CompressionSettings, checkpoint: FileRecord) -> list[Pla
     Raises:
         ProblemError: See `jobs.planning.plan_of`.
     """
-    layers = [Layer.from_json(layer) for layer in checkpoint.layers or []]
+    layers = layers_in(checkpoint)
     if is_searched(settings):
         return plans_to_try(settings, layers)
     return [plan_of(settings, layers)]
+
+
+def layers_in(checkpoint: FileRecord) -> list[Layer]:
+    """All layers of a file, as planners take them."""
+    return [Layer.from_json(layer) for layer in checkpoint.layers or []]
 
 
 def layer_views(checkpoint: FileRecord) -> list[FileLayer]:

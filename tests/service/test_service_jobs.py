@@ -428,6 +428,12 @@ def test_an_estimate_of_structures_that_the_user_chose_has_exact_sizes(checkpoin
     assert estimate["parameters"]["ratio"] >= 20
 
 
+def test_a_single_layer_has_nothing_to_share_and_is_not_measured(checkpoint: str, api: httpx.Client) -> None:
+    chosen = {"layers": ["fc1"], "target": {"ratio": 20}}
+    estimate = api.post("/v1/jobs/estimate", json={"checkpoint": checkpoint, "compression": chosen}).json()
+    assert (estimate["rough"], estimate["notes"]) == (["seconds", "memory_bytes"], [])
+
+
 def test_an_estimate_for_an_accuracy_gives_the_sizes_that_will_be_tried(checkpoint: str, api: httpx.Client) -> None:
     def estimate(**search: float) -> dict[str, Any]:
         settings = {
@@ -453,7 +459,10 @@ def test_an_estimate_for_an_accuracy_gives_the_sizes_that_will_be_tried(checkpoi
     assert {"layers", "parameters", "bytes"} <= set(found["rough"])
     assert found["seconds"] > 4 * search["seconds_a_trial"]
     assert estimate(max_trials=1)["seconds"] < found["seconds"]
-    assert estimate(max_trials=4, max_minutes=1e-3)["seconds"] < found["seconds"]
+    hopeless = estimate(max_trials=4, max_minutes=1e-3)
+    assert hopeless["seconds"] < found["seconds"]
+    assert "without an answer" in hopeless["notes"][1]
+    assert not any("without an answer" in note for note in found["notes"])
 
 
 def test_an_estimate_of_gates_in_few_bits_is_an_upper_bound_in_bytes_and_says_so(
