@@ -47,6 +47,7 @@ def summary(report: Report) -> list[tuple[str, str]]:
     gates = report.bytes.get("encoded")  # not in the reports of older workers
     return [
         ("accuracy", accuracy(report.accuracy)),
+        *paired(report.accuracy),
         ("encoded layers", change(report.parameters.encoded)),
         ("whole model", change(report.parameters)),
         *([("encoded bytes", bytes_change(gates))] if gates else []),
@@ -64,6 +65,15 @@ def accuracy(measured: Accuracy | None) -> str:
     shares = [(getattr(measured, name), label) for name, label in ACCURACIES]
     steps = ", ".join(f"{share:.2%} {label}" for share, label in shares if share is not None)
     return f"{steps} ({measured.metric} of {output.count(measured.samples or 0)})"
+
+
+def paired(measured: Accuracy | None) -> list[tuple[str, str]]:
+    """What became of the answers, sample by sample, as a line; none without data, or from an older worker."""
+    if measured is None or measured.change is None:
+        return []
+    found, (low, high) = measured.change, measured.change.interval
+    counts = f"{output.count(found.lost)} answers lost, {output.count(found.won)} won"
+    return [("change", f"{found.points:+.2f} points ({low:+.2f} to {high:+.2f} at 95 %): {counts}")]
 
 
 def bytes_change(counts: Mapping[str, Any]) -> str:

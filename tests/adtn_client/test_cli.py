@@ -31,7 +31,14 @@ def a_report() -> dict[str, Any]:
     structure = {"sites": 11, "depth": 2, "gate_sites": 2, "activation": "relu"}
     layer = {"name": "fc1", "kind": "linear", "shape": [32, 64], "original": 2048, "compressed": 252}
     return {
-        "accuracy": {"metric": "top1", "baseline": 0.9865, "after_fit": 0.1009, "final": 0.9817, "samples": 10000},
+        "accuracy": {
+            "metric": "top1",
+            "baseline": 0.9865,
+            "after_fit": 0.1009,
+            "final": 0.9817,
+            "samples": 10000,
+            "change": {"points": -0.48, "interval": [-0.72, -0.24], "lost": 98, "won": 50},
+        },
         "parameters": {
             **{"original": 2410, "compressed": 614, "ratio": 3.93},
             "encoded": {"original": 2048, "compressed": 252, "ratio": 8.13},
@@ -157,7 +164,8 @@ def test_compress_goes_all_the_way(server: ScriptedServer, tmp_path: Path) -> No
     }
     assert (tmp_path / "out" / "model.adtn.safetensors").read_bytes() == service.artifact
     accuracies = "98.65% before, 10.09% after the fit, 98.17% at the end"
-    for shown in (accuracies, "2,048 -> 252 parameters, ratio 8.1", "weights taken from 'state_dict'"):
+    change = "-0.48 points (-0.72 to -0.24 at 95 %): 98 answers lost, 50 won"
+    for shown in (accuracies, change, "2,048 -> 252 parameters, ratio 8.1", "weights taken from 'state_dict'"):
         assert shown in done.stdout
     for said in (f"uploaded m.pt as {FILE_ID}", "created job_1", "fit: fc1"):
         assert said in done.stderr
