@@ -84,6 +84,9 @@ class Trial(_Open):
     seconds: float
     kept: bool = Field(description="Whether the drop is within the target.")
     loss_rose: bool = Field(description="Whether training made it worse, as with a learning rate that is too high.")
+    fine_tuned: bool = Field(
+        description="False where it is better as it was fitted, and is left so."
+    )
 
 
 class Search(_Open):

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 from support.worker_jobs import add_file, without_verification
+from torch import nn
 
+from adtn import FineTuned
 from adtn.errors import TrainingDiverged
 from adtn.fitting import FitTask, fit_each
 from adtn.module import ADTN
@@ -26,6 +28,7 @@ from jobs.settings import Settings
 from worker import datasets
 from worker.lease_keeper import Cancelled
 from worker.pipeline import fit as fit_module
+from worker.pipeline import trials
 from worker.pipeline.progress import ProgressReporter, shares_of
 from worker.pipeline.run import Outcome, run_pipeline
 from worker.pipeline.trials import Trials
@@ -173,7 +176,7 @@ def test_the_change_in_the_report_is_that_of_its_accuracies(searched: Searched) 
 def test_no_model_that_keeps_the_accuracy_fails_with_the_best_found(
     make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Trials, "_compressed_accuracy", lambda self, plan: (self.baseline - 0.2, False))
+    monkeypatch.setattr(Trials, "_compressed_accuracy", lambda self, plan: (self.baseline - 0.2, FineTuned()))
     with pytest.raises(ProblemError, match=r"best of \d trials .* 20 points below") as raised:
         run(make_job(compression=target(max_accuracy_drop=1)))
     assert raised.value.code == "accuracy_not_kept"
@@ -191,14 +194,30 @@ def test_where_training_makes_large_models_worse_smaller_ones_are_tried(
     """As with a learning rate that is too high for them."""
     tried: list[int] = []
 
-    def worse(self: Trials, plan: Plan) -> tuple[float, bool]:
+    def worse(self: Trials, plan: Plan) -> tuple[float, FineTuned]:
         tried.append(plan.parameters)
-        return (0.1, True) if plan.parameters > tried[0] / 2 else (self.baseline, False)
+        rose = FineTuned(first_loss=1.0, last_loss=2.0)
+        return (0.1, rose) if plan.parameters > tried[0] / 2 else (self.baseline, FineTuned())
 
     monkeypatch.setattr(Trials, "_compressed_accuracy", worse)
     report = run(make_job(compression=target(max_accuracy_drop=1))).report
     assert report["parameters"]["encoded"]["compressed"] == min(tried) < tried[0] / 2
     assert report["search"]["trials"][0]["loss_rose"]
+
+
+def test_a_model_that_training_makes_worse_is_left_as_it_was_fitted(
+    make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forget(model: nn.Module, *_: object) -> FineTuned:
+        for parameter in model.parameters():
+            torch.nn.init.zeros_(parameter)
+        return FineTuned()
+
+    monkeypatch.setattr(trials, "fine_tune", forget)
+    report = run(make_job(compression=target(max_accuracy_drop=60), search={"max_trials": 2})).report
+    assert not any(trial["fine_tuned"] for trial in report["search"]["trials"])
+    assert report["fine_tuning"] is None
+    assert report["accuracy"]["final"] == report["accuracy"]["after_fit"] > 0.4
 
 
 def test_a_size_at_which_training_diverges_does_not_end_the_search(
@@ -207,7 +226,7 @@ def test_a_size_at_which_training_diverges_does_not_end_the_search(
     tried: list[int] = []
     compressed_accuracy = Trials._compressed_accuracy
 
-    def diverge_at_first(self: Trials, plan: Plan) -> tuple[float, bool]:
+    def diverge_at_first(self: Trials, plan: Plan) -> tuple[float, FineTuned | None]:
         tried.append(plan.parameters)
         if len(tried) == 1:
             raise TrainingDiverged("the loss is nan")

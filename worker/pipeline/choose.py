@@ -34,12 +34,14 @@ class Chosen:
         moments: Of the layers' inputs, for the fits.
         sensitivity: What was measured of the layers, if anything was.
         search: The report's `search`, if sizes were tried.
+        fine_tunes: Whether the model is to be fine-tuned: not if its trial was better as it was fitted.
     """
 
     plan: Plan
     moments: Mapping[str, InputMoments]
     sensitivity: Sensitivity | None = None
     search: dict[str, object] | None = None
+    fine_tunes: bool = True
 
 
 def choose(attempt: Attempt, teacher: nn.Module | None) -> Chosen:
@@ -70,7 +72,8 @@ def choose(attempt: Attempt, teacher: nn.Module | None) -> Chosen:
     plans = plans_to_try(settings.compression, attempt.layers, curves)
     on_step = within(attempt.progress.step, MEASURING, 1.0)
     trials = Trials(attempt, plans, parts, moments, teacher, on_step, started)
-    return Chosen(trials.search(), moments, sensitivity, trials.to_json())
+    plan, trial = trials.search()
+    return Chosen(plan, moments, sensitivity, trials.to_json(), trial.fine_tuned)
 
 
 def _moments(attempt: Attempt, parts: Split | None) -> dict[str, InputMoments]:

@@ -78,10 +78,11 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
     after_fit = None
     if inputs.dataset is not None:
         after_fit = {key: tensor.clone() for key, tensor in dense_state(inputs.model, inputs.state).items()}
-        progress.stage("fine_tune", "fine-tuning")
-        with timed(measured, "fine_tune"):
-            samples = inputs.dataset.train_x, inputs.dataset.train_y
-            measured.fine_tuned = fine_tune(inputs.model, samples, job.settings, teacher, progress.step)
+        progress.stage("fine_tune", "fine-tuning" if chosen.fine_tunes else "better as it was fitted")
+        if chosen.fine_tunes:
+            with timed(measured, "fine_tune"):
+                samples = inputs.dataset.train_x, inputs.dataset.train_y
+                measured.fine_tuned = fine_tune(inputs.model, samples, job.settings, teacher, progress.step)
 
     progress.stage("evaluate", "evaluating the compressed model")
     with timed(measured, "evaluate"):
