@@ -217,7 +217,8 @@ def test_a_model_that_training_makes_worse_is_left_as_it_was_fitted(
     report = run(make_job(compression=target(max_accuracy_drop=60), search={"max_trials": 2})).report
     assert not any(trial["fine_tuned"] for trial in report["search"]["trials"])
     assert report["fine_tuning"] is None
-    assert report["accuracy"]["final"] == report["accuracy"]["after_fit"] > 0.4
+    assert "fine_tune" not in report["seconds"]
+    assert report["accuracy"]["final"] == report["accuracy"]["after_fit"]
 
 
 def test_a_size_at_which_training_diverges_does_not_end_the_search(
