@@ -80,13 +80,13 @@ class Trial(_Open):
     ratio: float
     encoded_parameters: int
     heldout_accuracy: float | None = Field(description="Null where training diverged.")
-    drop: float | None = Field(description="Percentage points below the original, on the same samples.")
+    drop: float | None = Field(
+        description="Percentage points below the original on the same samples, fine-tuned ones below the control."
+    )
     seconds: float
     kept: bool = Field(description="Whether the drop is within the target.")
     loss_rose: bool = Field(description="Whether training made it worse, as with a learning rate that is too high.")
-    fine_tuned: bool = Field(
-        description="False where it is better as it was fitted, and is left so."
-    )
+    fine_tuned: bool = Field(description="False where it is better as it was fitted, and is left so.")
 
 
 class Search(_Open):
@@ -94,6 +94,11 @@ class Search(_Open):
 
     max_accuracy_drop: float
     baseline_heldout_accuracy: float
+    control_heldout_accuracy: float | None = Field(
+        default=None,
+        description="Of the original after the same training without these samples: fine-tuned trials are compared "
+        "with it. Null if no trial was trained.",
+    )
     heldout_samples: int
     trials: list[Trial]
 

@@ -150,8 +150,37 @@ def test_the_smallest_model_that_keeps_the_accuracy_is_the_result(searched: Sear
     assert report.parameters.encoded.compressed == smallest.encoded_parameters
     assert "pareto.svg" in {artifact.name for artifact in searched.outcome.artifacts}
     for trial in report.search.trials:
-        drop = 100 * (report.search.baseline_heldout_accuracy - trial.heldout_accuracy)
-        assert trial.drop == pytest.approx(drop, abs=1e-3)
+        search = report.search
+        original = search.control_heldout_accuracy if trial.fine_tuned else search.baseline_heldout_accuracy
+        assert original is not None
+        assert trial.drop == pytest.approx(100 * (original - trial.heldout_accuracy), abs=1e-3)
+
+
+def test_a_trained_model_is_compared_with_the_original_trained_likewise(
+    make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An original that knows the held-out samples by heart forgets some as it is trained without them."""
+    told = iter([1.0, 0.2, 0.9, 0.88])  # the original, the fit, the original and the fit after training
+
+    def accuracy(_model: nn.Module, *_: object) -> float:
+        return next(told)
+
+    monkeypatch.setattr(trials, "top1", accuracy)
+    report = run(make_job(compression=target(max_accuracy_drop=5), search={"max_trials": 1})).report
+    (trial,) = report["search"]["trials"]
+    assert report["search"]["baseline_heldout_accuracy"] == 1.0
+    assert report["search"]["control_heldout_accuracy"] == 0.9
+    assert (trial["drop"], trial["kept"], trial["fine_tuned"]) == (pytest.approx(2.0), True, True)
+
+
+def test_a_training_that_harms_the_original_too_excuses_nothing(
+    make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = iter([1.0, 0.2, 0.5])
+    monkeypatch.setattr(trials, "top1", lambda *_: next(told))
+    monkeypatch.setattr(trials, "fine_tune", lambda *_: FineTuned(first_loss=1.0, last_loss=2.0))
+    with pytest.raises(ProblemError, match="50 points below"):
+        run(make_job(compression=target(max_accuracy_drop=5), search={"max_trials": 1}))
 
 
 def test_intervals_and_warnings_are_in_the_report(searched: Searched) -> None:
@@ -211,7 +240,7 @@ def test_a_model_that_training_makes_worse_is_left_as_it_was_fitted(
     def forget(model: nn.Module, *_: object) -> FineTuned:
         for parameter in model.parameters():
             torch.nn.init.zeros_(parameter)
-        return FineTuned()
+        return FineTuned(first_loss=1.0, last_loss=2.0)
 
     monkeypatch.setattr(trials, "fine_tune", forget)
     report = run(make_job(compression=target(max_accuracy_drop=60), search={"max_trials": 2})).report

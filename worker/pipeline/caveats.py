@@ -107,8 +107,9 @@ def _seen_by_original(accuracies: Accuracies, search: Mapping[str, object]) -> C
 
 
 def _original_held_out(search: Mapping[str, object]) -> tuple[float, int]:
-    """The original's accuracy on the held-out samples, and their number."""
-    accuracy, samples = search["baseline_heldout_accuracy"], search["heldout_samples"]
+    """The original's accuracy on the held-out samples, with which trials are compared, and their number."""
+    control, samples = search.get("control_heldout_accuracy"), search["heldout_samples"]
+    accuracy = search["baseline_heldout_accuracy"] if control is None else control
     assert isinstance(accuracy, float)
     assert isinstance(samples, int)
     return accuracy, samples

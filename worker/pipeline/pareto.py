@@ -13,14 +13,16 @@ def pareto_svg(search: Mapping[str, Any]) -> str:
     """Draw the trials; the same ones give the same bytes.
 
     Filled circles kept the promise, open ones did not. The line joins the trials that no other one beats in both size
-    and accuracy. The upper dashed line is the original's accuracy, the lower one the least that keeps the promise.
+    and accuracy. The upper dashed line is the original's accuracy, the lower one the least that keeps the promise
+    after fine-tuning.
 
     Args:
         search: The report's section of that name; at least one of its trials has an accuracy.
     """
     trials = [trial for trial in search["trials"] if trial["heldout_accuracy"] is not None]
     baseline = search["baseline_heldout_accuracy"]
-    least = baseline - search["max_accuracy_drop"] / 100
+    control = search.get("control_heldout_accuracy")
+    least = (baseline if control is None else control) - search["max_accuracy_drop"] / 100
     axes = _Axes(
         [trial["parameters"] for trial in trials], [*(trial["heldout_accuracy"] for trial in trials), baseline, least]
     )

@@ -34,7 +34,8 @@ class Trial:
         ratio: How many times smaller it is.
         encoded_parameters: Numbers of the encoded layers.
         heldout_accuracy: Share of the held-out samples that are right; None if training diverged.
-        drop: Percentage points below the original on the same samples; None likewise.
+        drop: Percentage points below the original on the same samples, or, if fine-tuned, below the original trained
+            further likewise; None likewise.
         seconds: That the trial took.
         kept: Whether it keeps the promise.
         loss_rose: Whether training made it worse.
@@ -99,6 +100,7 @@ class Trials:
         self._original = attempt.job.checkpoint.parameters
         self._started = started
         self.baseline = self._accuracy(attempt.inputs.model, lambda done, message: on_step(0.0, message))
+        self.control: float | None = None
 
     def search(self) -> tuple[Plan, Trial]:
         """The plan of the smallest model that keeps the promise, and its trial.
@@ -119,6 +121,7 @@ class Trials:
         return {
             "max_accuracy_drop": self.max_drop,
             "baseline_heldout_accuracy": self.baseline,
+            "control_heldout_accuracy": self.control,
             "heldout_samples": len(self._parts.heldout),
             "trials": [asdict(trial) for trial in self.done],
         }
@@ -131,7 +134,7 @@ class Trials:
             accuracy, tuned = self._compressed_accuracy(plan)
         except TrainingDiverged:  # of this size: another may well be trained
             accuracy, tuned = None, None
-        drop = None if accuracy is None else 100 * (self.baseline - accuracy)
+        drop = None if accuracy is None else self._drop(accuracy, tuned)
         parameters = self._original - plan.saved
         trial = Trial(
             parameters=parameters,
@@ -140,22 +143,22 @@ class Trials:
             heldout_accuracy=accuracy,
             drop=None if drop is None else round(drop, 4),
             seconds=round(time.monotonic() - started, 3),
-            kept=accuracy is not None and self._is_within(accuracy),
+            kept=drop is not None and drop <= self.max_drop + ROUNDING,
             loss_rose=accuracy is None or (tuned is not None and tuned.loss_rose),
             fine_tuned=accuracy is None or tuned is not None,
         )
         self.done.append(trial)
         return None if trial.loss_rose and not trial.kept else trial.kept
 
-    def _is_within(self, accuracy: float) -> bool:
-        """Whether an accuracy on the held-out samples keeps the promise."""
-        return 100 * (self.baseline - accuracy) <= self.max_drop + ROUNDING
+    def _drop(self, accuracy: float, tuned: FineTuned | None) -> float:
+        """Percentage points below the original, as it is or as it is after the same training."""
+        original = self.control if tuned is not None and self.control is not None else self.baseline
+        return 100 * (original - accuracy)
 
     def _compressed_accuracy(self, plan: Plan) -> tuple[float, FineTuned | None]:
         """Fit, fine-tune on what is not held out, measure on what is; and what the training took, or None without it.
 
-        Where the fitted model is better than the trained one, it is the one that counts. That is so near the dense
-        size, if the original knows its training data by heart, the held-out samples among them.
+        Whichever is nearer to the original counts.
         """
         step, settings = self._step_of(plan), self._attempt.job.settings
         model = copy.deepcopy(self._attempt.inputs.model)
@@ -163,10 +166,38 @@ class Trials:
         fitted = 0.0
         if settings.compression.gate_bits is None:  # else the gates are rounded in training
             fitted = self._accuracy(model, within(step, 0.2, 0.25))
-        samples = self._dataset.train_x[self._parts.train], self._dataset.train_y[self._parts.train]
-        tuned = fine_tune(model, samples, settings, self._teacher, within(step, 0.25, 0.95))
+        if self.control is None:
+            self._measure_control(step)
+        tuned = self._train(model, within(step, 0.25, 0.95))
         trained = self._accuracy(model, within(step, 0.95, 1.0))
-        return (trained, tuned) if trained >= fitted else (fitted, None)
+        return (trained, tuned) if self._drop(trained, tuned) <= self._drop(fitted, None) else (fitted, None)
+
+    def _measure_control(self, step: Callable[[float, str], None]) -> None:
+        """Train a copy of the original as trials are trained, and measure what is left of its accuracy.
+
+        An original usually knows its training data by heart, the held-out samples among them. Training without them
+        makes it forget, and a compressed model as well: that is no loss by compression, and none on new data.
+        """
+        settings = self._attempt.job.settings.fine_tune
+        self.control = self.baseline
+        if settings.epochs == 0 or settings.dense == "freeze":  # nothing but gates is trained
+            return
+        model = copy.deepcopy(self._attempt.inputs.model)
+
+        def on_step(_done: float, message: str) -> None:
+            step(0.25, f"the original, to compare with: {message}")
+
+        try:
+            tuned = self._train(model, on_step)
+        except TrainingDiverged:
+            return
+        if not tuned.loss_rose:  # else the training does harm, and says nothing of what the original is worth
+            self.control = min(self.baseline, self._accuracy(model, on_step))
+
+    def _train(self, model: nn.Module, on_step: Callable[[float, str], None]) -> FineTuned:
+        """Fine-tune on what is not held out."""
+        samples = self._dataset.train_x[self._parts.train], self._dataset.train_y[self._parts.train]
+        return fine_tune(model, samples, self._attempt.job.settings, self._teacher, on_step)
 
     def _step_of(self, plan: Plan) -> Callable[[float, str], None]:
         """What a trial calls at each step: it tells the whole search's progress, and ends it when time is up."""
