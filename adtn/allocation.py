@@ -77,9 +77,8 @@ def _within(candidate: Candidate, numbers: int) -> AnyStructure:
 def _options(candidate: Candidate, curves: Mapping[str, Curve], least_ratio: float) -> list[Option]:
     """The rungs that make a layer at least so many times smaller: with less to gain it may as well stay dense."""
     curve = curves.get(candidate.layer.key) or even(candidate.layer.entries)
-    sizes = [(rung.parameters, rung) for rung in candidate.rungs]
-    worth = [(size, rung) for size, rung in sizes if size * least_ratio <= candidate.layer.room]
-    return [Option(size, curve.at(size), rung) for size, rung in worth]
+    rungs = [rung for rung in candidate.rungs if rung.parameters * least_ratio <= candidate.layer.room]
+    return [Option(rung.parameters, curve.at(rung.parameters), rung) for rung in rungs]
 
 
 def _climb(ladders: Sequence[Sequence[Option]], limit: int) -> list[Option]:

@@ -15,7 +15,7 @@ from worker.pipeline.attempt import Attempt
 from worker.pipeline.heldout import Split, split
 from worker.pipeline.moments import moments_of
 from worker.pipeline.progress import within
-from worker.pipeline.search import OutOfTime
+from worker.pipeline.search import in_time
 from worker.pipeline.sensitivity import Sensitivity, measure
 from worker.pipeline.trials import Trials
 
@@ -103,13 +103,7 @@ def _sensitivity(
     limit = target.limit(found.original) if target else found.original
     on_step = within(attempt.progress.step, 0.0, MEASURING if is_searched(settings.compression) else 1.0)
     deadline = started + MEASURING_TIME * 60 * settings.search.max_minutes
-
-    def in_time(done: float, message: str) -> None:
-        if time.monotonic() > deadline:
-            raise OutOfTime
-        on_step(done, message)
-
-    return measure(attempt, found, limit, samples, moments, in_time)
+    return measure(attempt, found, limit, samples, moments, in_time(on_step, deadline))
 
 
 def _check_held_out(parts: Split | None) -> None:

@@ -1,5 +1,6 @@
 """Find the smallest model that keeps a promise, by trying as many sizes as there may be trials."""
 
+import time
 from collections.abc import Callable
 
 LOOKS = 2
@@ -8,6 +9,22 @@ LOOKS = 2
 
 class OutOfTime(Exception):
     """There is no time left for this trial or another."""
+
+
+def in_time(on_step: Callable[[float, str], None], deadline: float) -> Callable[[float, str], None]:
+    """What a part of a search calls at each step, so that it ends with the search's time.
+
+    Args:
+        on_step: Called with the share done and a message.
+        deadline: On the monotonic clock; past it the step raises `OutOfTime`.
+    """
+
+    def step(done: float, message: str) -> None:
+        if time.monotonic() > deadline:
+            raise OutOfTime
+        on_step(done, message)
+
+    return step
 
 
 def smallest_that_keeps(count: int, try_size: Callable[[int], bool | None], max_trials: int) -> int | None:

@@ -74,7 +74,6 @@ def measure(
     outputs = None if samples is None else _OutputLoss(attempt.inputs.model, samples)
     loss = outputs or _weight_loss
     points: dict[str, list[tuple[int, float]]] = {item.layer.key: [] for item in candidates.items}
-
     plans = _plans(candidates, limit)
     for number, plan in enumerate(plans):
         step = within(on_step, number / len(plans), (number + 1) / len(plans))

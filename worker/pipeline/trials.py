@@ -19,7 +19,7 @@ from worker.pipeline.attempt import Attempt
 from worker.pipeline.compress import encode, fine_tune
 from worker.pipeline.heldout import Split
 from worker.pipeline.progress import within
-from worker.pipeline.search import OutOfTime, smallest_that_keeps
+from worker.pipeline.search import in_time, smallest_that_keeps
 
 POINTER = "/compression/target/max_accuracy_drop"
 ROUNDING = 1e-9  # in percentage points: a drop of exactly the promised size keeps the promise
@@ -114,7 +114,7 @@ class Trials:
             trials = [Fault(POINTER, f"trial of {trial}", "trial") for trial in self.done]
             raise ProblemError("accuracy_not_kept", detail, [Fault(POINTER, detail, "accuracy_not_kept"), *trials])
         plan = self._plans[size]
-        return plan, next(trial for trial in self.done if trial.encoded_parameters == plan.parameters and trial.kept)
+        return plan, next(trial for trial in self.done if trial.parameters == self._parameters(plan))
 
     def to_json(self) -> dict[str, object]:
         """The report's `search`."""
@@ -135,7 +135,7 @@ class Trials:
         except TrainingDiverged:  # of this size: another may well be trained
             accuracy, tuned = None, None
         drop = None if accuracy is None else self._drop(accuracy, tuned)
-        parameters = self._original - plan.saved
+        parameters = self._parameters(plan)
         trial = Trial(
             parameters=parameters,
             ratio=round(self._original / parameters, 2),
@@ -149,6 +149,10 @@ class Trials:
         )
         self.done.append(trial)
         return None if trial.loss_rose and not trial.kept else trial.kept
+
+    def _parameters(self, plan: Plan) -> int:
+        """Numbers of the whole model: no two plans have as many, though their encoded layers may."""
+        return self._original - plan.saved
 
     def _drop(self, accuracy: float, tuned: FineTuned | None) -> float:
         """Percentage points below the original, as it is or as it is after the same training."""
@@ -204,12 +208,10 @@ class Trials:
         number = len(self.done)
 
         def step(done: float, message: str) -> None:
-            if time.monotonic() - self._started > 60 * self.caps.max_minutes:
-                raise OutOfTime
             text = f"trial {number + 1} of at most {self._most}, {plan.parameters:,} numbers: {message}"
             self._on_step((number + done) / self._most, text)
 
-        return step
+        return in_time(step, self._started + 60 * self.caps.max_minutes)
 
     def _accuracy(self, model: nn.Module, on_step: Callable[[float, str], None]) -> float:
         samples = self._dataset.train_x[self._parts.heldout], self._dataset.train_y[self._parts.heldout]
