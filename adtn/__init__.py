@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from adtn.errors import ExportError as ExportError
     from adtn.errors import FormatError as FormatError
     from adtn.errors import NothingToTrain as NothingToTrain
+    from adtn.errors import NotSampleWise as NotSampleWise
     from adtn.errors import PlanError as PlanError
     from adtn.errors import ShapeError as ShapeError
     from adtn.errors import StructureError as StructureError
@@ -76,6 +77,7 @@ _HOME = {
     "FormatError": "errors",
     "Layer": "layer",
     "NothingToTrain": "errors",
+    "NotSampleWise": "errors",
     "Plan": "plan",
     "PlanEntry": "plan",
     "PlanError": "errors",

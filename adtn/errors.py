@@ -8,6 +8,7 @@
     ├── ExportError         a model cannot be written in another form
     ├── BlockEnded          a gradient reaches a weight of a `decoded_once` block that has ended
     ├── NothingToTrain      every parameter of a model is frozen
+    ├── NotSampleWise       natural-gradient steps need fewer numbers, or samples that do not depend on each other
     └── TrainingDiverged    a loss is no longer finite
 
 Every message says what was expected, what came instead, and where.
@@ -59,6 +60,10 @@ class BlockEnded(AdtnError):
 
 class NothingToTrain(AdtnError):
     """No gate and no other parameter of the model is to be trained."""
+
+
+class NotSampleWise(AdtnError):
+    """Natural-gradient steps cannot be made: too many numbers are trained, or samples depend on each other."""
 
 
 class TrainingDiverged(AdtnError):

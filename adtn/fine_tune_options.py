@@ -27,6 +27,9 @@ class FineTuneOptions:
         gate_bits: Gates become integers of so many bits, 2 to 8. The rounding is phased in while they are trained; in
             the last tenth of the steps, what is trained is what is stored. With 0 epochs they are rounded all the same.
             None leaves each ADTN as it is.
+        natural_epochs: The last epochs, in which steps follow the natural gradient (see `adtn.natural`) with batches of
+            their own size. They get further than Adam's and take several times as long; for models with few trained
+            numbers only. With `gate_bits` the rounding is phased in during these epochs alone.
         dense: "train" trains what stayed dense too. "freeze" leaves it as it is, biases of encoded layers and running
             statistics included, and trains the gates alone.
         accumulate: Micro-batches into which the samples of a step are cut. The gradient is that of the whole batch, but
@@ -48,6 +51,7 @@ class FineTuneOptions:
     classes: Classes = "exclusive"
     seed: int = 0
     gate_bits: int | None = None
+    natural_epochs: int = 0
     dense: Dense = "train"
     accumulate: int = 1
     precision: Precision = "float32"

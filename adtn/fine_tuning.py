@@ -4,14 +4,18 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from adtn import natural
 from adtn.decoding import decoded_once
 from adtn.encoding import encoded
 from adtn.errors import NothingToTrain, ShapeError, TrainingDiverged
@@ -23,7 +27,7 @@ from adtn.losses import distillation_loss, task_loss
 from adtn.module import ADTN
 from adtn.precision import computing_in, in_full
 from adtn.preparing import Teacher, prepare
-from adtn.schedules import phased_in, rescales, scheduler
+from adtn.schedules import phased_in, rescales, scheduler, warm_cosine
 from adtn.structure import AnyStructure
 
 GATE_RATE_FACTOR = 8
@@ -102,13 +106,17 @@ def fine_tune(
         How long it took, and what was kept.
 
     Raises:
-        ShapeError: The numbers of inputs and labels differ, or are 0; or `gate_bits` is out of range.
+        ShapeError: The numbers of inputs and labels differ, or are 0; or `gate_bits` or `natural_epochs` is out of
+            range.
+        NotSampleWise: There are natural-gradient epochs, and the model cannot take them.
         NothingToTrain: No gate or other parameter of the model is trained.
         TrainingDiverged: The loss is no longer finite.
     """
     options = options or FineTuneOptions()
     if len(inputs) != len(labels) or len(inputs) == 0:
         raise ShapeError(f"expected as many labels as inputs, at least one, got {len(inputs)} and {len(labels)}")
+    if not 0 <= options.natural_epochs <= options.epochs:
+        raise ShapeError(f"natural_epochs: expected 0 to {options.epochs}, all epochs, got {options.natural_epochs}")
     rounded = _quantised(model, options.gate_bits)
     if options.epochs == 0:
         return FineTuned()
@@ -126,7 +134,10 @@ def fine_tune(
         feed = Feed(prepared.samples, device, options.seed, options.transform, taught)
         ready = time.perf_counter()
         torch.manual_seed(options.seed)
-        samples, losses = _train(_Training(model, prepared.network, optimiser, rounded), feed, options, on_step)
+        stages: list[_Stage] = [_AdamEpochs(optimiser, options, rounded, feed)]
+        if options.natural_epochs:
+            stages.append(_NaturalEpochs(prepared.network, options, rounded, len(labels)))
+        samples, losses = _train(model, prepared.network, stages, feed, options, on_step)
         seconds = time.perf_counter() - ready
     tenth = math.ceil(len(losses) / 10)
     return FineTuned(
@@ -140,56 +151,141 @@ def fine_tune(
     )
 
 
-@dataclass(frozen=True)
-class _Training:
-    """What is trained: a model, the network that runs at each step and shares its modules, and what is rounded."""
+class _Stage(Protocol):
+    """Some of the epochs: which batches they take, and what is done with the gradient of each."""
 
-    model: nn.Module
-    network: nn.Module
-    optimiser: torch.optim.Optimizer
-    rounded: list[ADTN]
+    epochs: int
+    batch_size: int
+    micro_batches: int
+
+    def before(self, step: int, steps: int) -> None:
+        """Called before each step, with its number from 0 within the stage."""
+
+    def observe(self, part: MicroBatch) -> None:
+        """Called with each micro-batch of a step, after its gradient has been added up."""
+
+    def step(self, step: int, steps: int) -> None:
+        """Called when the gradient of a step is whole."""
+
+    def zero_grad(self) -> None:
+        """Called before the gradients of a step."""
+
+
+class _AdamEpochs:
+    """Epochs of Adam. If they are not the last ones, they show nothing of a rounding."""
+
+    def __init__(self, optimiser: Optimizer, options: FineTuneOptions, rounded: list[ADTN], feed: Feed) -> None:
+        self.epochs = options.epochs - options.natural_epochs
+        self.batch_size = options.batch_size
+        self.micro_batches = options.accumulate
+        self._optimiser = optimiser
+        self._rates = scheduler(options.schedule, optimiser, max(1, self.epochs * feed.steps(self.batch_size)))
+        self._rounded = rounded
+        self._last = options.natural_epochs == 0
+
+    def before(self, step: int, steps: int) -> None:
+        if self._last:
+            phase_in_rounding(self._rounded, step, steps)
+        else:
+            for adtn in self._rounded:
+                adtn.rounding = 0.0
+
+    def observe(self, part: MicroBatch) -> None:
+        pass
+
+    def step(self, step: int, steps: int) -> None:
+        self._optimiser.step()
+        self._rates.step()
+
+    def zero_grad(self) -> None:
+        self._optimiser.zero_grad()
+
+
+class _NaturalEpochs:
+    """Epochs of natural-gradient steps. What is seen at a time is no more than with Adam."""
+
+    def __init__(self, network: nn.Module, options: FineTuneOptions, rounded: list[ADTN], samples: int) -> None:
+        self.epochs = options.natural_epochs
+        self.batch_size = natural.batch_size_for(samples)
+        self.micro_batches = math.ceil(self.batch_size * options.accumulate / options.batch_size)
+        self._gradient = natural.NaturalGradient(
+            network, options.classes, lambda called, inputs: _outputs(called, inputs, options)
+        )
+        self._rounded = rounded
+        self._temperature = options.temperature
+
+    def before(self, step: int, steps: int) -> None:
+        for adtn in self._rounded:
+            if step == 0 and adtn.bits is not None:
+                adtn.quantise(adtn.bits)
+            adtn.rounding = phased_in(step, steps)
+
+    def observe(self, part: MicroBatch) -> None:
+        self._gradient.observe(part.inputs, None if part.targets is None else self._temperature)
+
+    def step(self, step: int, steps: int) -> None:
+        self._gradient.step(warm_cosine(step, steps))
+
+    def zero_grad(self) -> None:
+        self._gradient.zero_grad()
 
 
 def _train(
-    training: _Training,
+    model: nn.Module,
+    network: nn.Module,
+    stages: Sequence[_Stage],
     feed: Feed,
     options: FineTuneOptions,
     on_step: Callable[[int, int, float], None] | None,
 ) -> tuple[int, list[float]]:
-    """The loop over epochs and batches; returns how many samples it saw, and the loss of each step."""
-    steps = options.epochs * feed.steps(options.batch_size)
-    rates = scheduler(options.schedule, training.optimiser, steps)
+    """The loop over stages, epochs and batches; returns how many samples it saw, and the loss of each step.
+
+    Args:
+        model: What is trained.
+        network: What runs at each step; it shares the model's modules.
+        stages: One after the other.
+        feed: Of the network.
+        options: Of the fine-tuning.
+        on_step: See `fine_tune`.
+    """
+    lengths = [stage.epochs * feed.steps(stage.batch_size) for stage in stages]
     losses: list[float] = []
     samples = 0
-    for _ in range(options.epochs):
-        for parts in feed.steps_of_epoch(options.batch_size, options.accumulate):
-            phase_in_rounding(training.rounded, len(losses), steps)
-            training.optimiser.zero_grad()
+    for stage, steps in zip(stages, lengths, strict=True):
+        epochs = (feed.steps_of_epoch(stage.batch_size, stage.micro_batches) for _ in range(stage.epochs))
+        for step, parts in enumerate(chain.from_iterable(epochs)):
+            stage.before(step, steps)
+            stage.zero_grad()
             value = 0.0
-            with decoded_once(training.model):
+            with decoded_once(model):
                 for part in parts:
                     samples += len(part.labels)
-                    loss = part.share * _loss(training.network, part, options)
+                    loss = part.share * _loss(network, part, options)
                     value += float(loss.detach())
                     if not math.isfinite(value):
                         raise TrainingDiverged(
-                            f"fine-tuning: the loss is {value} at step {len(losses) + 1} of {steps}; "
+                            f"fine-tuning: the loss is {value} at step {len(losses) + 1} of {sum(lengths)}; "
                             "use a smaller learning_rate"
                         )
                     torch.autograd.backward(loss)
-            training.optimiser.step()
-            rates.step()
+                    stage.observe(part)
+            stage.step(step, steps)
             losses.append(value)
             if on_step is not None:
-                on_step(len(losses), steps, value)
+                on_step(len(losses), sum(lengths), value)
     return samples, losses
+
+
+def _outputs(network: natural.Network, inputs: Tensor, options: FineTuneOptions) -> Tensor:
+    """Logits in full precision, whatever the layers compute in."""
+    with computing_in(options.precision, inputs.device):
+        outputs = network(inputs)
+    return in_full(outputs)
 
 
 def _loss(network: nn.Module, part: MicroBatch, options: FineTuneOptions) -> Tensor:
     """The mean over a micro-batch."""
-    with computing_in(options.precision, part.inputs.device):
-        outputs = network(part.inputs)
-    outputs = in_full(outputs)
+    outputs = _outputs(network, part.inputs, options)
     loss = task_loss(outputs, part.labels, options.classes)
     if part.targets is not None:
         loss = loss + distillation_loss(outputs, part.targets, options.temperature, options.classes)

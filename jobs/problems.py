@@ -55,6 +55,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "out_of_memory": (422, "The job needs more memory than the worker has"),
     "time_limit": (422, "The job takes longer than the worker allows"),
     "training_diverged": (422, "The loss is no longer finite"),
+    "natural_epochs_impossible": (422, "The model cannot be trained along the natural gradient"),
     "export_impossible": (422, "An export cannot be made"),
     "verification_failed": (500, "An artifact does not reproduce the reported result"),
     "worker_lost": (500, "The worker was lost"),

@@ -2,7 +2,8 @@
 
 The model: a step of a fit applies every gate once forward and about twice that backward, so it costs
 `gates x entries x gate width` multiplications, plus a fixed overhead a gate; a step of fine-tuning decodes every weight
-in the same way and runs the batch through the model (`service.fine_tuning`). A measured layer takes a few short fits
+in the same way and runs the batch through the model (`service.fine_tuning`); natural-gradient steps lead gradients of
+single samples to the gates, and multiply a matrix for each. A measured layer takes a few short fits
 more; a search takes the whole once a trial.
 """
 
@@ -10,6 +11,7 @@ import math
 from collections.abc import Sequence
 
 from adtn.coding import max_bytes
+from adtn.limits import OBSERVED
 from adtn.plan import Plan, PlanEntry
 from jobs.files import FileRecord
 from jobs.planning import MEASURED_SIZES, QUICK_STEPS, is_searched, most_trials, to_measure
@@ -140,7 +142,15 @@ def _fit_seconds(settings: JobSettings, plan: Plan) -> float:
 
 def _tune_seconds(settings: JobSettings, plan: Plan, work: Tuning) -> float:
     decoding = work.steps * sum(_decode_seconds(entry) for entry in plan.entries)
-    return decoding + operations(work, settings.fine_tune) / OPERATIONS_A_SECOND
+    passes = operations(work, settings.fine_tune) / OPERATIONS_A_SECOND
+    return decoding + passes + _natural_seconds(settings, plan, work)
+
+
+def _natural_seconds(settings: JobSettings, plan: Plan, work: Tuning) -> float:
+    """What natural-gradient epochs take besides: curvature, for which each weight's gradient is led to its gates."""
+    observed = settings.fine_tune.natural_epochs * work.samples * OBSERVED
+    trained = work.gates if work.frozen else work.gates + work.dense
+    return observed * (sum(_decode_seconds(entry) for entry in plan.entries) + trained**2 / OPERATIONS_A_SECOND)
 
 
 def _memory(settings: JobSettings, plan: Plan, checkpoint: FileRecord, dataset: FileRecord | None) -> int:

@@ -7,7 +7,7 @@ import torch
 from celery.exceptions import SoftTimeLimitExceeded
 
 from adtn import recycling
-from adtn.errors import AdtnError, ExportError, PlanError, TrainingDiverged
+from adtn.errors import AdtnError, ExportError, NotSampleWise, PlanError, TrainingDiverged
 from jobs import leases, records
 from jobs.leases import ArtifactRow, Lease, LeaseLost, Progress
 from jobs.problems import ProblemError
@@ -83,6 +83,8 @@ def problem_of(error: Exception) -> ProblemError:
         return ProblemError(error.code, str(error))
     if isinstance(error, TrainingDiverged):
         return ProblemError("training_diverged", f"{error}; try a smaller learning rate")
+    if isinstance(error, NotSampleWise):
+        return ProblemError("natural_epochs_impossible", str(error))
     if isinstance(error, ExportError):
         return ProblemError("export_impossible", str(error))
     if isinstance(error, AdtnError):

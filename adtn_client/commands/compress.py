@@ -54,6 +54,9 @@ def compress(  # noqa: PLR0913 - each is an option of the command line
         int | None, typer.Option(help="Bits of each stored number of the gates, 2 to 8; by default they are floats.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of fine-tuning.")] = None,
+    natural_epochs: Annotated[
+        int | None, typer.Option(help="The last epochs, with steps along the natural gradient; for few numbers only.")
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate of fine-tuning.")] = None,
     gate_lr: Annotated[str | None, typer.Option(help='Learning rate of the gates in fine-tuning, or "auto".')] = None,
     schedule: Annotated[Schedule | None, typer.Option(help="Of the learning rates of fine-tuning.")] = None,
@@ -113,6 +116,7 @@ def compress(  # noqa: PLR0913 - each is an option of the command line
             "fit": {"steps": steps, "learning_rate": fit_lr},
             "fine_tune": {
                 "epochs": epochs,
+                "natural_epochs": natural_epochs,
                 "learning_rate": lr,
                 "gate_learning_rate": job_settings.number_or_auto("--gate-lr", gate_lr),
                 "schedule": schedule,

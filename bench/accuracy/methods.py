@@ -1,7 +1,7 @@
 """The methods that are compared: this project's own, the paper's, and the peers."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.accuracy.allocation import CUBE_ROOT, SIXTH_ROOT, SQUARE_ROOT
 from bench.accuracy.factors import Form
@@ -25,11 +25,15 @@ class Method:
         recipes: Ways to spend a budget, by name; the validation images choose among them, and a learning rate.
         storage: Forms in which its numbers are stored, the trained one first.
         bits: In which they are trained besides, in runs of their own.
+        natural: Whether the last three fifths of the epochs follow the natural gradient.
+        tuned_as: Another method, whose choices it takes over; None for its own.
     """
 
     recipes: Mapping[str, Recipe]
     storage: tuple[Storage, ...] = COMMON
     bits: tuple[int, ...] = ()
+    natural: bool = False
+    tuned_as: str | None = None
 
     @property
     def stored_as(self) -> list[str]:
@@ -37,28 +41,32 @@ class Method:
         return [form.name for form in (*self.storage, *map(in_bits, self.bits))]
 
 
+_TT_MATRIX = Method(
+    {
+        "even cores, cube root": tt_matrix(EVEN, CUBE_ROOT),
+        "even cores, square root": tt_matrix(EVEN, SQUARE_ROOT),
+        "small middle, cube root": tt_matrix(SMALL_MIDDLE, CUBE_ROOT),
+        "small middle, square root": tt_matrix(SMALL_MIDDLE, SQUARE_ROOT),
+    }
+)
+_OURS = Method(
+    {
+        "one term, sixth root": ours(1, SIXTH_ROOT),
+        "two terms, cube root": ours(2, CUBE_ROOT),
+        "three terms, cube root": ours(3, CUBE_ROOT),
+        "three terms, sixth root": ours(3, SIXTH_ROOT),
+    },
+    bits=(6, 4),
+)
 METHODS: dict[str, Method] = {
     "low_rank": Method({"default": low_rank}),
     "block_tt": Method({"default": block_tt}),
     "cp": Method({"default": cp}),
     "tucker": Method({"default": tucker}),
-    "tt_matrix": Method(
-        {
-            "even cores, cube root": tt_matrix(EVEN, CUBE_ROOT),
-            "even cores, square root": tt_matrix(EVEN, SQUARE_ROOT),
-            "small middle, cube root": tt_matrix(SMALL_MIDDLE, CUBE_ROOT),
-            "small middle, square root": tt_matrix(SMALL_MIDDLE, SQUARE_ROOT),
-        }
-    ),
+    "tt_matrix": _TT_MATRIX,
+    "tt_matrix, natural": replace(_TT_MATRIX, natural=True, tuned_as="tt_matrix"),
     "paper": Method({f"gates of {sites} sites": paper(sites) for sites in (2, 3, 4)}),
-    "ours": Method(
-        {
-            "one term, sixth root": ours(1, SIXTH_ROOT),
-            "two terms, cube root": ours(2, CUBE_ROOT),
-            "three terms, cube root": ours(3, CUBE_ROOT),
-            "three terms, sixth root": ours(3, SIXTH_ROOT),
-        },
-        bits=(6, 4),
-    ),
+    "ours": _OURS,
+    "ours, natural": replace(_OURS, natural=True, tuned_as="ours"),
 }
 """In the order of the tables. No method has more recipes than its strongest peer, the TT-matrix."""

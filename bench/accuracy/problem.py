@@ -1,7 +1,9 @@
 """What the methods are compared on: a network, the layers that are compressed, data in three parts, a baseline."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,6 +72,12 @@ class Problem:
     seeds: tuple[int, ...]
     epochs: int
     tuning_epochs: int
+
+    @cached_property
+    def dense(self) -> int:
+        """Numbers that stay dense with every method."""
+        parameters = sum(parameter.numel() for parameter in self.make().parameters())
+        return parameters - sum(math.prod(shape) for shape in self.shapes.values())
 
 
 def baseline(problem: Problem, data: Data, seed: int, trial: bool) -> Baseline:

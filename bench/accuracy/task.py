@@ -29,6 +29,7 @@ class Task:
         images: Of each part of the data in a trial; None for all.
         bits: In which each number is trained and stored; None for floats.
         problem: Name of what is learned.
+        natural_epochs: The last epochs, in which steps follow the natural gradient.
     """
 
     stage: Stage
@@ -42,6 +43,7 @@ class Task:
     images: int | None
     bits: int | None = None
     problem: str = "mnist"
+    natural_epochs: int = 0
 
     @property
     def numbers(self) -> int:
@@ -51,7 +53,8 @@ class Task:
     def to_json(self) -> dict[str, Any]:
         """The run as JSON-compatible data."""
         return {
-            **{name: value for name, value in vars(self).items() if name != "forms"},
+            **{name: value for name, value in vars(self).items() if name not in ("forms", "natural_epochs")},
+            **({"natural_epochs": self.natural_epochs} if self.natural_epochs else {}),  # older runs have none
             "numbers": self.numbers,
             "forms": {layer: form.describe() for layer, form in self.forms.items()},
         }

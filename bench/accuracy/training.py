@@ -5,23 +5,28 @@ It is the training of `adtn.fine_tune`, with one learning rate for the factors o
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from adtn import ADTN
+from adtn.decoding import decoded_once
 from adtn.errors import TrainingDiverged
 from adtn.fine_tuning import phase_in_rounding
 from adtn.losses import distillation_loss
-from adtn.schedules import scheduler
+from adtn.natural import NaturalGradient, batch_size_for
+from adtn.schedules import phased_in, scheduler, warm_cosine
 from bench.accuracy.factors import Factors, Gates
 
 DENSE_RATE = 0.005
 BATCH = 64
 """Of 32 to 256, the one with the best accuracy in the same time: more steps count for more than large ones."""
 TEMPERATURE = 2.0
+_SEEN_TOGETHER = 250
+"""Images of a natural-gradient step that are looked at together; their activations fit the cache."""
 _EVALUATED = 250
 """Images at a time: what they become after the first convolution fits the cache. 2,500 take twice as long."""
 
@@ -35,12 +40,14 @@ class Training:
         epochs: Passes over the images.
         seed: Of their order.
         bits: Gates are trained as integers of so many bits; None as floats. For networks of gates only.
+        natural_epochs: The last epochs, in which steps follow the natural gradient. For networks of gates only.
     """
 
     rate: float
     epochs: int
     seed: int
     bits: int | None = None
+    natural_epochs: int = 0
 
 
 def fine_tune(model: nn.Module, images: Tensor, labels: Tensor, targets: Tensor, training: Training) -> None:
@@ -56,38 +63,105 @@ def fine_tune(model: nn.Module, images: Tensor, labels: Tensor, targets: Tensor,
     Raises:
         TrainingDiverged: The loss is no longer finite, or higher in the last epoch than in the first.
     """
-    generator = torch.Generator().manual_seed(training.seed)
-    optimiser = _optimiser(model, training.rate)
-    steps = training.epochs * math.ceil(len(images) / BATCH)
-    rates = scheduler("cosine", optimiser, steps)
     gates = [factors.adtn for factors in factors_of(model) if isinstance(factors, Gates)]
     if training.bits is not None:
         for adtn in gates:
             adtn.quantise(training.bits)
-    step = 0
-    epoch_losses = []
+            adtn.rounding = 0.0
     model.train()
-    for _ in range(training.epochs):
-        losses = []
-        for batch in torch.split(torch.randperm(len(images), generator=generator), BATCH):
-            phase_in_rounding(gates, step, steps)
-            outputs = model(images[batch])
-            loss = functional.cross_entropy(outputs, labels[batch])
-            loss = loss + distillation_loss(outputs, targets[batch], TEMPERATURE)
-            losses.append(float(loss.detach()))
-            if not math.isfinite(losses[-1]):
-                raise TrainingDiverged(f"the loss is {losses[-1]} with a learning rate of {training.rate}")
-            optimiser.zero_grad()
-            torch.autograd.backward(loss)
-            optimiser.step()
-            rates.step()
-            step += 1
-        epoch_losses.append(statistics.fmean(losses))
+    torch.manual_seed(training.seed)  # of what the curvature is estimated with
+    run = _Run(model, gates, images, labels, targets, training, torch.Generator().manual_seed(training.seed))
+    epoch_losses = _adam_epochs(run, training.epochs - training.natural_epochs)
+    if training.natural_epochs:
+        epoch_losses += _natural_epochs(run, training.natural_epochs)
     for adtn in gates:
         adtn.rounding = 1.0
     if epoch_losses and epoch_losses[-1] > epoch_losses[0]:
         first, last = epoch_losses[0], epoch_losses[-1]
         raise TrainingDiverged(f"the loss rose from {first:.3g} to {last:.3g} with a learning rate of {training.rate}")
+
+
+def _adam_epochs(run: "_Run", epochs: int) -> list[float]:
+    """The mean loss of each epoch."""
+    optimiser = _optimiser(run.model, run.training.rate)
+    steps = epochs * math.ceil(len(run.images) / BATCH)
+    rates = scheduler("cosine", optimiser, steps)
+    step = 0
+    means = []
+    for _ in range(epochs):
+        losses = []
+        for batch in run.batches(BATCH):
+            if run.training.natural_epochs == 0:
+                phase_in_rounding(run.gates, step, steps)
+            loss = run.loss(batch)
+            losses.append(float(loss.detach()))
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            optimiser.step()
+            rates.step()
+            step += 1
+        means.append(statistics.fmean(losses))
+    return means
+
+
+def _natural_epochs(run: "_Run", epochs: int) -> list[float]:
+    """The mean loss of each epoch of natural-gradient steps, as `adtn.fine_tune` makes them."""
+    for adtn in run.gates:
+        if adtn.bits is not None:
+            adtn.quantise(adtn.bits)
+    size = batch_size_for(len(run.images))
+    gradient = NaturalGradient(run.model, "exclusive", lambda network, inputs: network(inputs))
+    steps = epochs * math.ceil(len(run.images) / size)
+    step = 0
+    means = []
+    for _ in range(epochs):
+        losses = []
+        for batch in run.batches(size):
+            for adtn in run.gates:
+                adtn.rounding = phased_in(step, steps)
+            gradient.zero_grad()
+            value = 0.0
+            with decoded_once(run.model):
+                for part in torch.split(batch, _SEEN_TOGETHER):
+                    loss = run.loss(part) * (len(part) / len(batch))
+                    value += float(loss.detach())
+                    torch.autograd.backward(loss)
+                    gradient.observe(run.images[part], TEMPERATURE)
+            gradient.step(warm_cosine(step, steps))
+            losses.append(value)
+            step += 1
+        means.append(statistics.fmean(losses))
+    return means
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A training: the model, its networks of gates, what it learns from, and the order of the images."""
+
+    model: nn.Module
+    gates: list[ADTN]
+    images: Tensor
+    labels: Tensor
+    targets: Tensor
+    training: Training
+    order: torch.Generator
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """Indices of the images of each step of an epoch."""
+        return iter(torch.split(torch.randperm(len(self.images), generator=self.order), size))
+
+    def loss(self, batch: Tensor) -> Tensor:
+        """The mean over a batch.
+
+        Raises:
+            TrainingDiverged: It is not finite.
+        """
+        outputs = self.model(self.images[batch])
+        loss = functional.cross_entropy(outputs, self.labels[batch])
+        loss = loss + distillation_loss(outputs, self.targets[batch], TEMPERATURE)
+        if not math.isfinite(float(loss.detach())):
+            raise TrainingDiverged(f"the loss is {float(loss)} with a learning rate of {self.training.rate}")
+        return loss
 
 
 @torch.no_grad()

@@ -6,8 +6,9 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
+from adtn.limits import MOST_NATURAL_NUMBERS
 from bench.accuracy.allocation import Unreachable
-from bench.accuracy.factors import Form
+from bench.accuracy.factors import Form, total
 from bench.accuracy.methods import METHODS
 from bench.accuracy.problems import PROBLEMS
 from bench.accuracy.task import Stage, Task
@@ -55,7 +56,13 @@ def forms_of(problem: str, method: str, recipe: str, budget: int) -> dict[str, F
     Raises:
         Unreachable: It has none as small.
     """
-    return METHODS[method].recipes[recipe](PROBLEMS[problem].shapes, budget)
+    forms = METHODS[method].recipes[recipe](PROBLEMS[problem].shapes, budget)
+    trained = total(list(forms.values())) + PROBLEMS[problem].dense
+    if METHODS[method].natural and trained > MOST_NATURAL_NUMBERS:
+        raise Unreachable(
+            f"natural-gradient steps train at most {MOST_NATURAL_NUMBERS:,} numbers, here there are {trained:,}"
+        )
+    return forms
 
 
 def reached(problem: str, method: str, budget: int) -> list[str]:
@@ -77,7 +84,8 @@ def reached(problem: str, method: str, budget: int) -> list[str]:
 
 
 def grid(method: str, budgets: Iterable[int], setting: Setting) -> Iterator[Task]:
-    """The validation runs that the given budgets need."""
+    """The validation runs that the given budgets need: those of the method whose choices it takes."""
+    method = METHODS[method].tuned_as or method
     nearest = [tuned for budget in budgets for tuned in _tuned_at(setting.problem, method, budget)[:1]]
     for budget in dict.fromkeys(nearest):
         seen: list[dict[str, Form]] = []
@@ -151,5 +159,15 @@ def _task(stage: Stage, method: str, budget: int, seed: int, chosen: Choice, set
     forms = forms_of(setting.problem, method, chosen.recipe, budget)
     epochs = setting.epochs if stage == "test" else setting.tuning_epochs
     return Task(
-        stage, method, chosen.recipe, forms, budget, seed, chosen.rate, epochs, setting.images, problem=setting.problem
+        stage,
+        method,
+        chosen.recipe,
+        forms,
+        budget,
+        seed,
+        chosen.rate,
+        epochs,
+        setting.images,
+        problem=setting.problem,
+        natural_epochs=epochs * 3 // 5 if METHODS[method].natural else 0,
     )

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Discriminator, Field, JsonValue, StringConstraints, Tag, field_validator, model_validator
 
+from adtn.limits import MOST_NATURAL_NUMBERS
 from jobs.schemas.common import Request
 
 Auto = Literal["auto"]
@@ -116,6 +117,14 @@ class FineTuneSettings(Request):
     learning_rate: LearningRate = 0.005
     gate_learning_rate: LearningRate | Auto = "auto"
     batch_size: int = Field(default=256, ge=1, le=65_536)
+    natural_epochs: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="The last epochs, in which steps follow the natural gradient instead of Adam's: better for models "
+        f"with few trained numbers ({MOST_NATURAL_NUMBERS:,} at most, gates and what stayed dense together), and "
+        "several times as long. Batches are as large as these steps need.",
+    )
     schedule: Schedule = "cosine"
     distill: bool = True
     temperature: float = Field(default=2.0, gt=0, le=100)
@@ -131,6 +140,12 @@ class FineTuneSettings(Request):
         default="float32",
         description="Of the network's own layers in training; gates and what is stored keep theirs.",
     )
+
+    @model_validator(mode="after")
+    def _natural_epochs_are_among_all(self) -> Self:
+        if self.natural_epochs > self.epochs:
+            raise ValueError(f"expected natural_epochs of at most epochs ({self.epochs}), got {self.natural_epochs}")
+        return self
 
 
 class NormalizeSettings(Request):

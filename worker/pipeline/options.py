@@ -1,6 +1,10 @@
 """From the settings of a job to the options of the library."""
 
+from torch import nn
+
 from adtn import FineTuneOptions, FitOptions
+from adtn.natural import check_count
+from adtn.plan import Plan
 from jobs.planning import MOST_KEPT_BYTES
 from jobs.schemas.settings import JobSettings
 
@@ -8,6 +12,22 @@ from jobs.schemas.settings import JobSettings
 def fit_options(settings: JobSettings) -> FitOptions:
     """How weights are fitted."""
     return FitOptions(settings.fit.steps, settings.fit.learning_rate, settings.seed)
+
+
+def require_few_numbers(settings: JobSettings, model: nn.Module, plan: Plan) -> None:
+    """Refuse natural-gradient epochs before weights are fitted, where too many numbers would be trained.
+
+    Args:
+        settings: Of the job.
+        model: Before compression.
+        plan: What will be encoded.
+
+    Raises:
+        NotSampleWise: There are too many.
+    """
+    if settings.fine_tune.natural_epochs:
+        dense = sum(parameter.numel() for parameter in model.parameters()) - plan.original
+        check_count(plan.parameters + (dense if settings.fine_tune.dense == "train" else 0))
 
 
 def fine_tune_options(settings: JobSettings) -> FineTuneOptions:
@@ -18,6 +38,7 @@ def fine_tune_options(settings: JobSettings) -> FineTuneOptions:
         learning_rate=wish.learning_rate,
         gate_learning_rate=None if wish.gate_learning_rate == "auto" else wish.gate_learning_rate,
         batch_size=wish.batch_size,
+        natural_epochs=wish.natural_epochs,
         schedule=wish.schedule,
         distill=wish.distill,
         temperature=wish.temperature,

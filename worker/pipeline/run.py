@@ -25,6 +25,7 @@ from worker.pipeline.documents import write_documents
 from worker.pipeline.evaluate import accuracies_of, dense_state, network_of, restore_dtypes, right_of_state
 from worker.pipeline.export import Artifact, Compressed, export, require_possible
 from worker.pipeline.inspect import Inputs, inspect
+from worker.pipeline.options import require_few_numbers
 from worker.pipeline.progress import ProgressReporter
 from worker.pipeline.reference import write_reference
 from worker.pipeline.report import Measurements, build_report
@@ -70,6 +71,8 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
     with timed(measured, "plan"):
         chosen = choose(attempt, teacher)
         plan, measured.sensitivity, measured.search = chosen.plan, chosen.sensitivity, chosen.search
+    if inputs.dataset is not None:
+        require_few_numbers(job.settings, inputs.model, plan)
 
     progress.stage("fit", f"fitting {len(plan.entries)} weights")
     with timed(measured, "fit"):

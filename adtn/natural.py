@@ -1,0 +1,224 @@
+"""Natural-gradient steps, for models with so few trained numbers that the curvature of all of them fits one matrix."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vjp, vmap
+from torch.nn.modules.batchnorm import _NormBase
+
+from adtn.blocks import HandedOut, handing_out
+from adtn.errors import NotSampleWise
+from adtn.limits import MOST_NATURAL_NUMBERS, OBSERVED
+from adtn.losses import Classes
+from adtn.module import ADTN
+from adtn.tracing import contract_plainly
+
+RATE = 0.2
+"""Of a step that the quadratic model calls the best one."""
+FEWEST_STEPS = 50
+"""Steps of an epoch, where there are samples enough: curvature needs batches that are larger than Adam's."""
+LARGEST_BATCH = 1000
+
+Network = Callable[[Tensor], Tensor]
+"""From inputs (B, ...) to logits (B, classes)."""
+
+_DECAY = 0.97
+"""What a step keeps of the curvature that was seen before."""
+_MOMENTUM = 0.8
+"""What a step keeps of the gradient that was seen before."""
+_DAMPING = 0.3
+"""Added to the diagonal, relative to it; besides, the numbers over the samples that were seen."""
+_LEAST_DIAGONAL = 1e-5
+"""Relative to the mean of the diagonal, so that a number without curvature does not move far."""
+_FARTHEST = 0.03
+"""Most that a step may change the outputs: the curvature along it, in nats."""
+_DECODED_ENTRIES = 2**24
+"""Entries of the gradients of decoded weights, of all samples that are looked at together."""
+
+
+class NaturalGradient:
+    """Steps along F^-1 g, with g the gradient and F the Fisher matrix of all trained numbers together.
+
+    For cross entropy and for the distance from a teacher, F is the curvature of the loss in the outputs, brought back
+    to the numbers (the Gauss-Newton matrix). It is estimated from one draw a sample: a gradient of the outputs with
+    random signs and sizes whose second moment is that curvature. Both F and g are running means over the steps.
+
+    Args:
+        network: What runs at each step, in the modes in which it is trained. Its parameters that require a gradient are
+            trained; no more than `MOST_NATURAL_NUMBERS` of them: the matrix has so many rows, and a step takes its
+            cube.
+        classes: How its outputs become shares of the classes.
+        outputs_of: Calls the network, perhaps with other parameters than its own, and returns its logits.
+
+    Raises:
+        NotSampleWise: There are more numbers, or a batch norm mixes the samples of a batch.
+
+    Time of a step O(samples * (numbers^2 + the decoding of a weight and its gradient) + numbers^3).
+    Source: Amari, "Natural gradient works efficiently in learning", 1998; the sampled Fisher matrix and its damping:
+    Martens and Grosse, arXiv:1503.05671; Martens, arXiv:1412.1193.
+    """
+
+    def __init__(self, network: nn.Module, classes: Classes, outputs_of: Callable[[Network, Tensor], Tensor]) -> None:
+        self._network = network
+        self._classes = classes
+        self._outputs_of = outputs_of
+        self._adtns = list(dict.fromkeys(m for m in network.modules() if isinstance(m, ADTN) and m.gates.requires_grad))
+        gates = {id(adtn.gates) for adtn in self._adtns}
+        self._dense = {
+            name: p for name, p in network.named_parameters() if p.requires_grad and id(p) not in gates
+        }  # a parameter that is used twice is named once
+        self._trained = [*(adtn.gates for adtn in self._adtns), *self._dense.values()]
+        count = sum(p.numel() for p in self._trained)
+        check_count(count)
+        _check_norms(network)
+        like = max(self._trained, key=lambda p: torch.finfo(p.dtype).bits).detach()
+        self._outer = like.new_zeros(count, count)
+        self._samples = 0.0
+        self._gradient = like.new_zeros(count)
+        self._steps = 0
+        self._fades = False
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of the step before."""
+        for parameter in self._trained:
+            parameter.grad = None
+
+    def observe(self, inputs: Tensor, taught: float | None) -> None:
+        """Take the curvature of some of a step's samples into account.
+
+        Args:
+            inputs: (B, ...) on the model's device.
+            taught: With a teacher, the temperature of the outputs that are compared with its own; else None.
+        """
+        inputs = inputs[: math.ceil(OBSERVED * len(inputs))]
+        sizes = sum(adtn.shape.numel() for adtn in self._adtns)
+        if self._fades:
+            self._outer.mul_(_DECAY)
+            self._samples *= _DECAY
+            self._fades = False
+        for part in torch.split(inputs, max(1, _DECODED_ENTRIES // max(1, sizes))):
+            draws = self._draws(part, taught)
+            self._outer.addmm_(draws.T, draws)
+            self._samples += len(part)
+
+    @torch.no_grad()
+    def step(self, share: float) -> None:
+        """Change the numbers, by the gradients that they have and the samples observed since the last step.
+
+        Args:
+            share: Of the full rate, from 0 to 1.
+        """
+        self._steps += 1
+        self._fades = True
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._trained]
+        found = torch.cat([grad.reshape(-1).to(self._gradient) for grad in grads])
+        self._gradient.mul_(_MOMENTUM).add_(found, alpha=1 - _MOMENTUM)
+        fisher = self._outer / self._samples
+        # A mean over few samples knows nothing of the curvature in most directions, and would let steps go far there.
+        damping = _DAMPING + len(fisher) / self._samples
+        direction = _solved(fisher, self._gradient / (1 - _MOMENTUM**self._steps), damping)
+        rate = RATE * share
+        distance = float(direction @ (fisher @ direction)) * rate**2
+        if distance > _FARTHEST:
+            rate *= math.sqrt(_FARTHEST / distance)
+        parts = torch.split(direction, [p.numel() for p in self._trained])
+        for parameter, part in zip(self._trained, parts, strict=True):
+            parameter.sub_(part.view_as(parameter).to(parameter), alpha=rate)
+
+    def _draws(self, inputs: Tensor, taught: float | None) -> Tensor:
+        """For each sample a vector whose outer product is its Fisher matrix in the mean, (B, numbers)."""
+        weights = [adtn.decode().detach() for adtn in self._adtns]
+        dense = {name: p.detach() for name, p in self._dense.items()}
+
+        def of_sample(sample: Tensor) -> tuple[list[Tensor], dict[str, Tensor]]:
+            outputs, pull = vjp(lambda w, d: self._outputs(sample, w, d), weights, dense)[:2]
+            found: tuple[list[Tensor], dict[str, Tensor]] = pull(_draw(outputs, self._classes, taught))
+            return found
+
+        of_weights, of_dense = vmap(of_sample, randomness="different")(inputs)
+        parts = [_pulled(adtn, grad) for adtn, grad in zip(self._adtns, of_weights, strict=True)]
+        parts += [of_dense[name].flatten(1) for name in self._dense]
+        return torch.cat([part.to(self._outer) for part in parts], dim=1)
+
+    def _outputs(self, sample: Tensor, weights: list[Tensor], dense: dict[str, Tensor]) -> Tensor:
+        """The logits of one sample, (classes,)."""
+        given: dict[nn.Module, HandedOut] = {
+            adtn: HandedOut(adtn.gates, weight) for adtn, weight in zip(self._adtns, weights, strict=True)
+        }
+        with handing_out(given):
+            outputs = self._outputs_of(lambda x: functional_call(self._network, dense, (x,)), sample.unsqueeze(0))
+        return outputs.squeeze(0)
+
+
+def batch_size_for(samples: int) -> int:
+    """Samples of a step: enough for the curvature, and few enough for `FEWEST_STEPS` an epoch.
+
+    Args:
+        samples: Of an epoch, at least 1.
+    """
+    return max(1, min(LARGEST_BATCH, samples // FEWEST_STEPS))
+
+
+def check_count(count: int) -> None:
+    """Refuse a model with too many trained numbers.
+
+    Args:
+        count: Of the numbers.
+
+    Raises:
+        NotSampleWise: There are more than `MOST_NATURAL_NUMBERS`.
+    """
+    if count > MOST_NATURAL_NUMBERS:
+        raise NotSampleWise(
+            f"natural_epochs: expected at most {MOST_NATURAL_NUMBERS:,} trained numbers, gates and what stayed dense "
+            f"together, got {count:,}; 'dense': 'freeze' trains the gates alone"
+        )
+
+
+def _check_norms(network: nn.Module) -> None:
+    for name, module in network.named_modules():
+        if isinstance(module, _NormBase) and module.training:
+            raise NotSampleWise(
+                f"natural_epochs: expected samples that do not depend on each other, got the batch norm {name!r}, "
+                "which mixes them in training; 'dense': 'freeze' leaves it as it is"
+            )
+
+
+def _draw(outputs: Tensor, classes: Classes, taught: float | None) -> Tensor:
+    """A random vector whose second moment is the curvature of the loss of a sample in its outputs, (classes,)."""
+    drawn = _draw_of(outputs, classes)
+    return drawn if taught is None else drawn + _draw_of(outputs / taught, classes)
+
+
+def _draw_of(logits: Tensor, classes: Classes) -> Tensor:
+    """Of the cross entropy: its curvature is that of the distance from a teacher too, by the factor temperature^2."""
+    noise = torch.randn_like(logits)
+    if classes == "independent":
+        shares = torch.sigmoid(logits)
+        return (shares * (1 - shares)).sqrt() * noise
+    shares = torch.softmax(logits, dim=-1)
+    rooted = shares.sqrt() * noise
+    return rooted - shares * rooted.sum()
+
+
+def _pulled(adtn: ADTN, grads: Tensor) -> Tensor:
+    """From gradients of the decoded weight (B, *shape) to those of the gates (B, numbers)."""
+    numbers = adtn.numbers().detach()
+    _, pull = vjp(lambda n: contract_plainly(n, adtn.structure)[: adtn.shape.numel()], numbers)[:2]
+    found: Tensor = vmap(lambda grad: pull(grad)[0])(grads.flatten(1).to(numbers))
+    if adtn.bits is None:
+        return found
+    (slope,) = torch.autograd.grad(adtn.numbers().sum(), adtn.gates)  # rounding acts on each number alone
+    return found * slope
+
+
+def _solved(fisher: Tensor, gradient: Tensor, damping: float) -> Tensor:
+    """(F + damping * diagonal)^-1 g. Scaled to a diagonal of 1, the matrix is well conditioned."""
+    diagonal = fisher.diagonal()
+    root = (diagonal + _LEAST_DIAGONAL * diagonal.mean()).clamp(min=torch.finfo(fisher.dtype).tiny).sqrt()
+    scaled = fisher / root / root.unsqueeze(1)
+    scaled.diagonal().add_(damping)
+    factor = torch.linalg.cholesky(scaled)
+    return torch.cholesky_solve((gradient / root).unsqueeze(1), factor).squeeze(1) / root

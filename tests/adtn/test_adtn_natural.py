@@ -1,0 +1,231 @@
+"""Natural-gradient steps against the exact Gauss-Newton matrix, and what they do for a training."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from adtn import (
+    AdtnError,
+    FineTuneOptions,
+    FitOptions,
+    NotSampleWise,
+    ShapeError,
+    Structure,
+    Sum,
+    brick_wall,
+    compress,
+    encoded,
+    fine_tune,
+    natural,
+    tt_matrix,
+)
+from adtn.limits import MOST_NATURAL_NUMBERS
+from adtn.natural import NaturalGradient, batch_size_for
+from adtn.structure import AnyStructure
+
+TT = tt_matrix((2, 2, 2), (2, 2, 3), (2, 2))
+STRUCTURES = [TT, Sum((TT, tt_matrix((2, 4), (3, 4), (2,)))), brick_wall(7, depth=2)]
+
+
+def classifier(structure: AnyStructure = TT, dtype: torch.dtype = torch.float64, norm: bool = False) -> nn.Sequential:
+    torch.manual_seed(0)
+    norms = [nn.BatchNorm1d(8)] if norm else []
+    model = nn.Sequential(nn.Linear(12, 8), *norms, nn.ReLU(), nn.Linear(8, 3)).to(dtype)
+    compress(model, {"0.weight": structure}, FitOptions(steps=5))
+    return model
+
+
+def blobs(count: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    centres = torch.randn(3, 12, generator=generator, dtype=dtype)
+    labels = torch.randint(0, 3, (count,), generator=generator)
+    return centres[labels] + torch.randn(count, 12, generator=generator, dtype=dtype), labels
+
+
+def run(network: natural.Network, inputs: Tensor) -> Tensor:
+    return network(inputs)
+
+
+def curvature(logits: Tensor, classes: str) -> Tensor:
+    """Second derivatives of a sample's loss in its logits, written down by autograd: (classes, classes)."""
+
+    def loss(z: Tensor) -> Tensor:
+        if classes == "independent":  # the labels drop out of the second derivative
+            return nn.functional.softplus(z).sum()
+        return torch.logsumexp(z, 0)
+
+    found: Tensor = torch.autograd.functional.hessian(loss, logits)
+    return found
+
+
+def gauss_newton(model: nn.Module, inputs: Tensor, classes: str, temperature: float | None) -> Tensor:
+    """The mean over the samples of J^T H J, for the gates and then the dense parameters in the model's order."""
+    named = sorted(model.named_parameters(), key=lambda item: "parametrizations" not in item[0])  # stable
+    parameters = [parameter for _, parameter in named]
+    count = sum(p.numel() for p in parameters)
+    total = torch.zeros(count, count, dtype=inputs.dtype)
+    for sample in inputs:
+        outputs = model(sample.unsqueeze(0)).squeeze(0)
+        slopes = [torch.autograd.grad(output, parameters, retain_graph=True) for output in outputs]
+        rows = torch.stack([torch.cat([part.flatten() for part in slope]) for slope in slopes])
+        logits = outputs.detach()
+        wanted = curvature(logits, classes)
+        if temperature is not None:
+            wanted = wanted + curvature(logits / temperature, classes)
+        total += rows.T @ wanted @ rows
+    return total / len(inputs)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES, ids=["TT-matrix", "sum", "brick-wall"])
+@pytest.mark.parametrize(("classes", "temperature"), [("exclusive", None), ("exclusive", 2.0), ("independent", 3.0)])
+def test_the_curvature_is_the_gauss_newton_matrix_in_the_mean(
+    structure: Structure, classes: natural.Classes, temperature: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(natural, "OBSERVED", 1.0)
+    model, (inputs, _) = classifier(structure), blobs(5)
+    exact = gauss_newton(model, inputs, classes, temperature)
+    gradient = NaturalGradient(model, classes, run)
+    torch.manual_seed(0)
+    gradient.observe(inputs.repeat(6000, 1), temperature)
+    found = gradient._outer / gradient._samples
+    # 30,000 draws: the mean of their outer products is off by about 1 / sqrt(30,000 / 3), and no more in any entry.
+    scale = torch.sqrt(exact.diagonal().unsqueeze(0) * exact.diagonal().unsqueeze(1))
+    assert ((found - exact).abs() <= 0.05 * scale + 1e-12).all()
+    assert torch.linalg.norm(found - exact) < 0.03 * torch.linalg.norm(exact)
+
+
+@pytest.mark.parametrize("bits", [None, 4])
+@pytest.mark.parametrize("structure", STRUCTURES, ids=["TT-matrix", "sum", "brick-wall"])
+def test_gradients_of_the_gates_are_those_of_autograd_sample_by_sample(structure: Structure, bits: int | None) -> None:
+    adtn = encoded(classifier(structure))["0.weight"]
+    if bits is not None:
+        adtn.quantise(bits)
+        adtn.rounding = 0.7
+    grads = torch.randn(4, 8, 12, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    expected = [torch.autograd.grad(adtn.decode(), adtn.gates, grad)[0] for grad in grads]
+    torch.testing.assert_close(natural._pulled(adtn, grads), torch.stack(expected), rtol=1e-10, atol=1e-12)
+
+
+def test_a_step_solves_the_damped_system() -> None:
+    model, (inputs, labels) = classifier(), blobs(64)
+    gradient = NaturalGradient(model, "exclusive", run)
+    torch.manual_seed(0)
+    gradient.zero_grad()
+    nn.functional.cross_entropy(model(inputs), labels).backward()
+    gradient.observe(inputs, None)
+    fisher = gradient._outer / gradient._samples
+    before = [p.detach().clone() for p in gradient._trained]
+    slope = torch.cat([p.grad.reshape(-1) for p in gradient._trained if p.grad is not None])
+    gradient.step(0.01)  # too short for the limit on its length
+    diagonal = fisher.diagonal()
+    scale = diagonal + natural._LEAST_DIAGONAL * diagonal.mean()
+    damping = natural._DAMPING + len(fisher) / 32  # half of the samples was looked at
+    expected = torch.linalg.solve(fisher + damping * torch.diag(scale), slope)
+    moved = torch.cat([(b - p.detach()).reshape(-1) for b, p in zip(before, gradient._trained, strict=True)])
+    torch.testing.assert_close(moved, 0.01 * natural.RATE * expected, rtol=1e-8, atol=1e-12)
+
+
+def test_a_step_never_changes_the_outputs_by_more_than_the_limit() -> None:
+    model, (inputs, _) = classifier(), blobs(64)
+    gradient = NaturalGradient(model, "exclusive", run)
+    torch.manual_seed(0)
+    gradient.observe(inputs, None)
+    fisher = gradient._outer / gradient._samples
+    before = [p.detach().clone() for p in gradient._trained]
+    for parameter in gradient._trained:
+        parameter.grad = torch.full_like(parameter, 1e3)
+    gradient.step(1.0)
+    moved = torch.cat([(b - p.detach()).reshape(-1) for b, p in zip(before, gradient._trained, strict=True)])
+    assert float(moved @ fisher @ moved) == pytest.approx(natural._FARTHEST)
+
+
+@pytest.mark.parametrize("taught", [False, True])
+def test_natural_epochs_get_further_than_those_of_adam(taught: bool) -> None:
+    inputs, labels = blobs(1000)
+    teacher = nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3)).double() if taught else None
+    if teacher is not None:
+        fine_tune(teacher, inputs, labels, FineTuneOptions(epochs=5, batch_size=32))
+    losses = {}
+    for natural_epochs in (0, 3):
+        model = classifier(brick_wall(7, depth=2))
+        options = FineTuneOptions(epochs=5, batch_size=32, natural_epochs=natural_epochs)
+        losses[natural_epochs] = fine_tune(model, inputs, labels, options, copy.deepcopy(teacher)).last_loss
+    assert losses[3] is not None
+    assert losses[0] is not None
+    assert losses[3] < losses[0]
+
+
+def test_same_seed_gives_the_same_weights_to_the_last_bit() -> None:
+    inputs, labels = blobs(200)
+    states = []
+    for noise in (1, 2):
+        model = classifier()
+        torch.manual_seed(noise)  # what the global generator did before must not matter
+        fine_tune(model, inputs, labels, FineTuneOptions(epochs=2, natural_epochs=1))
+        states.append(model.state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_frozen_parameters_and_what_becomes_of_samples_at_a_time_change_nothing() -> None:
+    inputs, labels = blobs(120)
+    trained = []
+    for accumulate in (1, 3):
+        model = classifier(norm=True)
+        dense = {name: p.detach().clone() for name, p in model.named_parameters() if "parametrizations" not in name}
+        options = FineTuneOptions(epochs=2, natural_epochs=2, batch_size=30, accumulate=accumulate, dense="freeze")
+        done: list[tuple[int, int]] = []
+        fine_tune(model, inputs, labels, options, on_step=lambda step, steps, _, done=done: done.append((step, steps)))
+        assert all(torch.equal(value, dict(model.named_parameters())[name]) for name, value in dense.items())
+        count = 2 * math.ceil(120 / batch_size_for(120))
+        assert done == [(step, count) for step in range(1, count + 1)]
+        trained.append(encoded(model)["0.weight"].gates.detach().clone())
+    assert torch.isfinite(trained[0]).all()
+    assert not torch.equal(trained[0], encoded(classifier(norm=True))["0.weight"].gates)
+
+
+def test_gates_in_few_bits_are_trained_as_they_are_stored() -> None:
+    inputs, labels = blobs(1000)
+    correct = {}
+    for natural_epochs in (0, 3):
+        model = classifier(dtype=torch.float32)
+        options = FineTuneOptions(epochs=5, batch_size=32, natural_epochs=natural_epochs, gate_bits=4)
+        fine_tune(model, inputs.float(), labels, options)
+        adtn = encoded(model)["0.weight"]
+        assert adtn.bits == 4
+        assert adtn.rounding == 1.0
+        assert adtn.scales is not None
+        multiples = adtn.numbers().detach() / adtn.scales
+        torch.testing.assert_close(multiples, multiples.round(), rtol=0, atol=1e-4)
+        correct[natural_epochs] = float((model.eval()(inputs.float()).argmax(1) == labels).float().mean())
+    assert correct[3] > correct[0] - 0.03
+
+
+def test_models_that_cannot_take_the_steps_are_refused_before_anything_changes() -> None:
+    inputs, labels = blobs(40)
+    normed = classifier(norm=True)
+    wide = nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 600), nn.ReLU(), nn.Linear(600, 3)).double()
+    compress(wide, {"0.weight": TT}, FitOptions(steps=1))
+    cases: list[tuple[nn.Module, FineTuneOptions, type[AdtnError], str]] = [
+        (normed, FineTuneOptions(epochs=2, natural_epochs=1), NotSampleWise, "the batch norm '1'"),
+        (
+            wide,
+            FineTuneOptions(epochs=2, natural_epochs=1),
+            NotSampleWise,
+            f"at most {MOST_NATURAL_NUMBERS:,} trained numbers",
+        ),
+        (normed, FineTuneOptions(epochs=2, natural_epochs=3), ShapeError, "0 to 2, all epochs, got 3"),
+        (normed, FineTuneOptions(epochs=2, natural_epochs=-1), ShapeError, "got -1"),
+    ]
+    for model, options, error, message in cases:
+        before = copy.deepcopy(model.state_dict())
+        with pytest.raises(error, match=message):
+            fine_tune(model, inputs, labels, options)
+        assert all(torch.equal(value, model.state_dict()[key]) for key, value in before.items())
+
+
+@pytest.mark.parametrize(("samples", "expected"), [(1, 1), (49, 1), (1149, 22), (50_000, 1000), (10**7, 1000)])
+def test_batches_are_large_but_leave_steps_to_an_epoch(samples: int, expected: int) -> None:
+    assert batch_size_for(samples) == expected
