@@ -4,36 +4,28 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from adtn import natural
 from adtn.decoding import decoded_once
 from adtn.encoding import encoded
-from adtn.errors import NothingToTrain, ShapeError, TrainingDiverged
+from adtn.errors import ShapeError, TrainingDiverged
 from adtn.feeding import Feed, MicroBatch, Samples
 from adtn.fine_tune_options import FineTuneOptions
 from adtn.freezing import trainable
 from adtn.generators import devices_with_generators
 from adtn.losses import distillation_loss, task_loss
 from adtn.module import ADTN
-from adtn.precision import computing_in, in_full
+from adtn.precision import logits
 from adtn.preparing import Teacher, prepare
-from adtn.schedules import phased_in, rescales, scheduler, warm_cosine
-from adtn.structure import AnyStructure
-
-GATE_RATE_FACTOR = 8
-"""Gates want a learning rate this many times that of dense weights; for 2 TN layers of 2-site gates."""
-FULL_RATE_NUMBERS = 500
-"""Up to so many numbers a single TN layer takes the full rate."""
+from adtn.quantising import check_bits
+from adtn.stages import AdamEpochs, NaturalEpochs, Stage, adam
 
 
 @dataclass(frozen=True)
@@ -117,8 +109,10 @@ def fine_tune(
         raise ShapeError(f"expected as many labels as inputs, at least one, got {len(inputs)} and {len(labels)}")
     if not 0 <= options.natural_epochs <= options.epochs:
         raise ShapeError(f"natural_epochs: expected 0 to {options.epochs}, all epochs, got {options.natural_epochs}")
-    rounded = _quantised(model, options.gate_bits)
+    bits = None if options.gate_bits is None else check_bits(options.gate_bits)
+    rounded = {} if bits is None else dict.fromkeys(encoded(model).values(), bits)
     if options.epochs == 0:
+        _quantise(rounded)
         return FineTuned()
     device = next(model.parameters()).device
     started = time.perf_counter()
@@ -128,15 +122,16 @@ def fine_tune(
         # Dropout draws from torch's global generator: it is seeded here and given back as it was.
         stack.enter_context(torch.random.fork_rng(devices_with_generators(device), device_type=device.type))
         taught = Teacher(teacher, options.precision) if teacher is not None and options.distill else None
-        optimiser = _optimiser(model, options)
+        optimiser = adam(model, options)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="adtn-activations-")))
         prepared = prepare(model, Samples(inputs, labels), taught, options, folder, on_preparing)
         feed = Feed(prepared.samples, device, options.seed, options.transform, taught)
         ready = time.perf_counter()
         torch.manual_seed(options.seed)
-        stages: list[_Stage] = [_AdamEpochs(optimiser, options, rounded, feed)]
+        stages: list[Stage] = [AdamEpochs(optimiser, options, rounded, feed)]
         if options.natural_epochs:
-            stages.append(_NaturalEpochs(prepared.network, options, rounded, len(labels)))
+            stages.append(NaturalEpochs(prepared.network, options, rounded, len(labels)))
+        _quantise(rounded)  # after all that may be refused
         samples, losses = _train(model, prepared.network, stages, feed, options, on_step)
         seconds = time.perf_counter() - ready
     tenth = math.ceil(len(losses) / 10)
@@ -151,89 +146,10 @@ def fine_tune(
     )
 
 
-class _Stage(Protocol):
-    """Some of the epochs: which batches they take, and what is done with the gradient of each."""
-
-    epochs: int
-    batch_size: int
-    micro_batches: int
-
-    def before(self, step: int, steps: int) -> None:
-        """Called before each step, with its number from 0 within the stage."""
-
-    def observe(self, part: MicroBatch) -> None:
-        """Called with each micro-batch of a step, after its gradient has been added up."""
-
-    def step(self, step: int, steps: int) -> None:
-        """Called when the gradient of a step is whole."""
-
-    def zero_grad(self) -> None:
-        """Called before the gradients of a step."""
-
-
-class _AdamEpochs:
-    """Epochs of Adam. If they are not the last ones, they show nothing of a rounding."""
-
-    def __init__(self, optimiser: Optimizer, options: FineTuneOptions, rounded: list[ADTN], feed: Feed) -> None:
-        self.epochs = options.epochs - options.natural_epochs
-        self.batch_size = options.batch_size
-        self.micro_batches = options.accumulate
-        self._optimiser = optimiser
-        self._rates = scheduler(options.schedule, optimiser, max(1, self.epochs * feed.steps(self.batch_size)))
-        self._rounded = rounded
-        self._last = options.natural_epochs == 0
-
-    def before(self, step: int, steps: int) -> None:
-        if self._last:
-            phase_in_rounding(self._rounded, step, steps)
-        else:
-            for adtn in self._rounded:
-                adtn.rounding = 0.0
-
-    def observe(self, part: MicroBatch) -> None:
-        pass
-
-    def step(self, step: int, steps: int) -> None:
-        self._optimiser.step()
-        self._rates.step()
-
-    def zero_grad(self) -> None:
-        self._optimiser.zero_grad()
-
-
-class _NaturalEpochs:
-    """Epochs of natural-gradient steps. What is seen at a time is no more than with Adam."""
-
-    def __init__(self, network: nn.Module, options: FineTuneOptions, rounded: list[ADTN], samples: int) -> None:
-        self.epochs = options.natural_epochs
-        self.batch_size = natural.batch_size_for(samples)
-        self.micro_batches = math.ceil(self.batch_size * options.accumulate / options.batch_size)
-        self._gradient = natural.NaturalGradient(
-            network, options.classes, lambda called, inputs: _outputs(called, inputs, options)
-        )
-        self._rounded = rounded
-        self._temperature = options.temperature
-
-    def before(self, step: int, steps: int) -> None:
-        for adtn in self._rounded:
-            if step == 0 and adtn.bits is not None:
-                adtn.quantise(adtn.bits)
-            adtn.rounding = phased_in(step, steps)
-
-    def observe(self, part: MicroBatch) -> None:
-        self._gradient.observe(part.inputs, None if part.targets is None else self._temperature)
-
-    def step(self, step: int, steps: int) -> None:
-        self._gradient.step(warm_cosine(step, steps))
-
-    def zero_grad(self) -> None:
-        self._gradient.zero_grad()
-
-
 def _train(
     model: nn.Module,
     network: nn.Module,
-    stages: Sequence[_Stage],
+    stages: Sequence[Stage],
     feed: Feed,
     options: FineTuneOptions,
     on_step: Callable[[int, int, float], None] | None,
@@ -276,81 +192,20 @@ def _train(
     return samples, losses
 
 
-def _outputs(network: natural.Network, inputs: Tensor, options: FineTuneOptions) -> Tensor:
-    """Logits in full precision, whatever the layers compute in."""
-    with computing_in(options.precision, inputs.device):
-        outputs = network(inputs)
-    return in_full(outputs)
-
-
 def _loss(network: nn.Module, part: MicroBatch, options: FineTuneOptions) -> Tensor:
     """The mean over a micro-batch."""
-    outputs = _outputs(network, part.inputs, options)
+    outputs = logits(network, part.inputs, options.precision)
     loss = task_loss(outputs, part.labels, options.classes)
     if part.targets is not None:
         loss = loss + distillation_loss(outputs, part.targets, options.temperature, options.classes)
     return loss
 
 
-def phase_in_rounding(adtns: Iterable[ADTN], step: int, steps: int) -> None:
-    """Before a step: show as much of the rounding as is due, and choose new scales where they are.
-
-    Args:
-        adtns: Those whose gates are quantised; others are left alone.
-        step: From 0.
-        steps: Of the whole fine-tuning.
-    """
-    for adtn in adtns:
-        if adtn.bits is not None:
-            if rescales(step, steps):
-                adtn.quantise(adtn.bits)
-            adtn.rounding = phased_in(step, steps)
-
-
-def gate_rate(structure: AnyStructure, options: FineTuneOptions) -> float:
-    """The learning rate for the gates of an ADTN.
-
-    A step of Adam changes every number by about the rate. The change of the decoded weight adds up over the TN layers,
-    and from one to the next it grows with the width of the gates' matrices, so the rate falls with both; a fixed one
-    kills deep networks. In a single TN layer it is the number of all gates' numbers that counts: above
-    `FULL_RATE_NUMBERS` the rate falls with its root, as the best rates of TT-matrices do.
-
-    Args:
-        structure: Of the ADTN.
-        options: Of the fine-tuning; a rate given there is taken as it is.
-    """
-    if options.gate_learning_rate is not None:
-        return options.gate_learning_rate
-    rate = GATE_RATE_FACTOR * options.learning_rate
-    if structure.depth == 1:
-        return rate * min(1, math.sqrt(FULL_RATE_NUMBERS / structure.parameters))
-    width = max(gate.out for gate in structure.gates)
-    return rate * min(1, 2 / structure.depth) * min(1, 4 / width)
-
-
-def _quantised(model: nn.Module, bits: int | None) -> list[ADTN]:
-    """Quantise the gates of every encoded weight, if there are bits; return the ADTNs for which this was done."""
-    if bits is None:
-        return []
-    adtns = list(encoded(model).values())
-    for adtn in adtns:
+def _quantise(adtns: Mapping[ADTN, int]) -> None:
+    for adtn, bits in adtns.items():
         adtn.quantise(bits)
-    return adtns
 
 
-def _optimiser(model: nn.Module, options: FineTuneOptions) -> torch.optim.Adam:
-    """Adam with a group for what stayed dense and one for each ADTN's gates."""
-    adtns = [adtn for adtn in encoded(model).values() if adtn.gates.requires_grad]
-    gates = {id(adtn.gates) for adtn in adtns}
-    dense = [p for p in model.parameters() if p.requires_grad and id(p) not in gates]
-    if not adtns and not dense:
-        raise NothingToTrain("expected a model with gates or parameters that are trained, got one where all are frozen")
-    groups = [{"params": [adtn.gates], "lr": gate_rate(adtn.structure, options)} for adtn in adtns]
-    if dense:
-        groups.append({"params": dense, "lr": options.learning_rate})
-    return torch.optim.Adam(groups)
-
-
-def _show_whole_rounding(adtns: list[ADTN]) -> None:
+def _show_whole_rounding(adtns: Iterable[ADTN]) -> None:
     for adtn in adtns:
         adtn.rounding = 1.0

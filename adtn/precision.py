@@ -1,5 +1,6 @@
 """In which precision a network's own layers compute while it is fine-tuned."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
@@ -22,6 +23,19 @@ def computing_in(precision: Precision, device: torch.device) -> AbstractContextM
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def logits(network: Callable[[Tensor], Tensor], inputs: Tensor, precision: Precision) -> Tensor:
+    """The outputs of a network whose layers compute in some precision, themselves in full.
+
+    Args:
+        network: From inputs (B, ...) to outputs (B, classes).
+        inputs: On its device.
+        precision: Of its layers.
+    """
+    with computing_in(precision, inputs.device):
+        outputs = network(inputs)
+    return in_full(outputs)
 
 
 def in_full(outputs: Tensor) -> Tensor:

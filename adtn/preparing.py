@@ -11,7 +11,7 @@ from adtn.activations import Budget, Kept, NotKept, going_on, keep
 from adtn.feeding import Samples
 from adtn.fine_tune_options import FineTuneOptions
 from adtn.modes import evaluating
-from adtn.precision import Precision, computing_in, in_full
+from adtn.precision import Precision, logits
 from adtn.prefix import NotSplit
 
 
@@ -47,9 +47,8 @@ class Teacher:
     @torch.no_grad()
     def __call__(self, inputs: Tensor) -> Tensor:
         """From inputs (B, ...) to outputs (B, classes), without a gradient."""
-        with evaluating(self.model), computing_in(self.precision, inputs.device):
-            outputs: Tensor = self.model(inputs.clone())  # it may begin with an operation in place
-        return in_full(outputs)
+        with evaluating(self.model):
+            return logits(self.model, inputs.clone(), self.precision)  # it may begin with an operation in place
 
 
 def prepare(

@@ -15,10 +15,10 @@ from torch.nn import functional
 from adtn import ADTN
 from adtn.decoding import decoded_once
 from adtn.errors import TrainingDiverged
-from adtn.fine_tuning import phase_in_rounding
 from adtn.losses import distillation_loss
 from adtn.natural import NaturalGradient, batch_size_for
 from adtn.schedules import phased_in, scheduler, warm_cosine
+from adtn.stages import phase_in_rounding
 from bench.accuracy.factors import Factors, Gates
 
 DENSE_RATE = 0.005

@@ -20,9 +20,9 @@ from adtn import (
     fine_tune,
     tt_matrix,
 )
-from adtn.fine_tuning import gate_rate
 from adtn.losses import distillation_loss, task_loss
 from adtn.schedules import scheduler, warm_cosine
+from adtn.stages import gate_rate
 
 
 def blobs(count: int = 300) -> tuple[Tensor, Tensor]:
