@@ -29,7 +29,7 @@ class FineTuneOptions:
             None leaves each ADTN as it is.
         natural_epochs: The last epochs, in which steps follow the natural gradient (see `adtn.natural`) with batches of
             their own size. They get further than Adam's and take several times as long; for models with few trained
-            numbers only. With `gate_bits` the rounding is phased in during these epochs alone.
+            numbers only. With `gate_bits` gates are rounded during these epochs alone, one after the other.
         dense: "train" trains what stayed dense too. "freeze" leaves it as it is, biases of encoded layers and running
             statistics included, and trains the gates alone.
         accumulate: Micro-batches into which the samples of a step are cut. The gradient is that of the whole batch, but

@@ -1,7 +1,7 @@
 """Natural-gradient steps, for models with so few trained numbers that the curvature of all of them fits one matrix."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +13,14 @@ from adtn.errors import NotSampleWise
 from adtn.limits import MOST_NATURAL_NUMBERS, OBSERVED
 from adtn.losses import Classes
 from adtn.module import ADTN
+from adtn.quantising import most, spread
+from adtn.settling import settle
 from adtn.tracing import contract_plainly
 
-RATE = 0.2
-"""Of a step that the quadratic model calls the best one."""
-FEWEST_STEPS = 50
-"""Steps of an epoch, where there are samples enough: curvature needs batches that are larger than Adam's."""
+RATE = 0.3
+"""Of a step that the quadratic model calls the best one, where a batch has as many samples as there are numbers."""
+WANTED_STEPS, FEWEST_STEPS = 50, 10
+"""Of an epoch. Gradients need batches that are larger than Adam's: the noise in F^-1 g grows with the numbers."""
 LARGEST_BATCH = 1000
 
 Network = Callable[[Tensor], Tensor]
@@ -30,6 +32,8 @@ _MOMENTUM = 0.8
 """What a step keeps of the gradient that was seen before."""
 _DAMPING = 0.3
 """Added to the diagonal, relative to it; besides, the numbers over the samples that were seen."""
+_SETTLING_DAMPING = 0.03
+"""The same, where numbers make up for the rounding of others."""
 _LEAST_DIAGONAL = 1e-5
 """Relative to the mean of the diagonal, so that a number without curvature does not move far."""
 _FARTHEST = 0.03
@@ -79,6 +83,12 @@ class NaturalGradient:
         self._gradient = like.new_zeros(count)
         self._steps = 0
         self._fades = False
+        self._settled = torch.zeros(count, dtype=torch.bool, device=like.device)
+
+    @property
+    def numbers(self) -> int:
+        """How many are trained."""
+        return len(self._gradient)
 
     def zero_grad(self) -> None:
         """Forget the gradients of the step before."""
@@ -104,28 +114,87 @@ class NaturalGradient:
             self._samples += len(part)
 
     @torch.no_grad()
-    def step(self, share: float) -> None:
+    def step(self, share: float, samples: int) -> None:
         """Change the numbers, by the gradients that they have and the samples observed since the last step.
 
         Args:
             share: Of the full rate, from 0 to 1.
+            samples: Whose gradient it is.
         """
         self._steps += 1
         self._fades = True
-        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._trained]
-        found = torch.cat([grad.reshape(-1).to(self._gradient) for grad in grads])
+        free = (~self._settled).nonzero().squeeze(1)
+        found = self._flat([torch.zeros_like(p) if p.grad is None else p.grad for p in self._trained])
         self._gradient.mul_(_MOMENTUM).add_(found, alpha=1 - _MOMENTUM)
-        fisher = self._outer / self._samples
-        # A mean over few samples knows nothing of the curvature in most directions, and would let steps go far there.
-        damping = _DAMPING + len(fisher) / self._samples
-        direction = _solved(fisher, self._gradient / (1 - _MOMENTUM**self._steps), damping)
-        rate = RATE * share
+        fisher = self._fisher(free)
+        direction = _Damped(fisher, _DAMPING + self._doubt(free)).solve(
+            self._gradient[free] / (1 - _MOMENTUM**self._steps)
+        )
+        rate = RATE * share * min(1.0, samples / len(free))  # F^-1 of the gradient's noise grows with the numbers
         distance = float(direction @ (fisher @ direction)) * rate**2
         if distance > _FARTHEST:
             rate *= math.sqrt(_FARTHEST / distance)
-        parts = torch.split(direction, [p.numel() for p in self._trained])
+        values = self._flat([p.detach() for p in self._trained])
+        values[free] -= rate * direction
+        self._put(values)
+
+    @torch.no_grad()
+    def settle(self, share: float) -> None:
+        """Fix numbers of the gates in few bits at whole multiples of their scales; those that are free make up for it.
+
+        The next one is always that which costs the least. No step moves it any more.
+
+        Args:
+            share: Of all numbers of gates in few bits, how many are fixed after the call.
+
+        Time O(numbers fixed * numbers^2 + numbers^3).
+        Source: see `adtn.settling`, here with the curvature of a whole network; to fix weights little by little:
+        arXiv:1702.03044.
+        """
+        steps, highest = self._grids()
+        left = round((1 - share) * int((steps > 0).sum()))
+        free = (~self._settled).nonzero().squeeze(1)
+        count = int((steps[free] > 0).sum()) - left
+        if count <= 0:
+            return
+        values = self._flat([p.detach() for p in self._trained])
+        moved, inverse = values[free], _Damped(self._fisher(free), _SETTLING_DAMPING + self._doubt(free)).inverse()
+        fixed = settle(moved, steps[free], highest[free], inverse, count)
+        values[free] = moved
+        self._put(values)
+        self._settled[free[fixed]] = True
+
+    def _grids(self) -> tuple[Tensor, Tensor]:
+        """For each number the step of its grid and the largest multiple; 0 for those that are stored as floats."""
+        steps = torch.zeros_like(self._gradient)
+        highest = torch.zeros_like(self._gradient)
+        start = 0
+        for adtn in self._adtns:
+            stop = start + adtn.gates.numel()
+            if adtn.bits is not None and adtn.scales is not None:
+                steps[start:stop] = spread(adtn.scales, adtn.structure)
+                highest[start:stop] = most(adtn.bits)
+            start = stop
+        return steps, highest
+
+    def _fisher(self, free: Tensor) -> Tensor:
+        """The matrix of the numbers that are free, by their places."""
+        outer = self._outer if len(free) == len(self._outer) else self._outer[free][:, free]
+        return outer / self._samples
+
+    def _doubt(self, free: Tensor) -> float:
+        """Damping for want of samples: a mean over few knows nothing of the curvature in most directions."""
+        return len(free) / self._samples
+
+    def _flat(self, parts: Sequence[Tensor]) -> Tensor:
+        """One part a parameter, as one vector."""
+        return torch.cat([part.reshape(-1).to(self._gradient) for part in parts])
+
+    def _put(self, values: Tensor) -> None:
+        """Give the parameters their values."""
+        parts = torch.split(values, [p.numel() for p in self._trained])
         for parameter, part in zip(self._trained, parts, strict=True):
-            parameter.sub_(part.view_as(parameter).to(parameter), alpha=rate)
+            parameter.copy_(part.view_as(parameter))
 
     def _draws(self, inputs: Tensor, taught: float | None) -> Tensor:
         """For each sample a vector whose outer product is its Fisher matrix in the mean, (B, numbers)."""
@@ -152,13 +221,15 @@ class NaturalGradient:
         return outputs.squeeze(0)
 
 
-def batch_size_for(samples: int) -> int:
-    """Samples of a step: enough for the curvature, and few enough for `FEWEST_STEPS` an epoch.
+def batch_size_for(samples: int, numbers: int) -> int:
+    """Samples of a step: as many as leave `WANTED_STEPS` to an epoch; more where they are few next to the numbers.
 
     Args:
         samples: Of an epoch, at least 1.
+        numbers: That are trained.
     """
-    return max(1, min(LARGEST_BATCH, samples // FEWEST_STEPS))
+    wanted = max(samples // WANTED_STEPS, min(samples // FEWEST_STEPS, numbers // 2))
+    return max(1, min(LARGEST_BATCH, wanted))
 
 
 def check_count(count: int) -> None:
@@ -214,11 +285,22 @@ def _pulled(adtn: ADTN, grads: Tensor) -> Tensor:
     return found * slope
 
 
-def _solved(fisher: Tensor, gradient: Tensor, damping: float) -> Tensor:
-    """(F + damping * diagonal)^-1 g. Scaled to a diagonal of 1, the matrix is well conditioned."""
-    diagonal = fisher.diagonal()
-    root = (diagonal + _LEAST_DIAGONAL * diagonal.mean()).clamp(min=torch.finfo(fisher.dtype).tiny).sqrt()
-    scaled = fisher / root / root.unsqueeze(1)
-    scaled.diagonal().add_(damping)
-    factor = torch.linalg.cholesky(scaled)
-    return torch.cholesky_solve((gradient / root).unsqueeze(1), factor).squeeze(1) / root
+class _Damped:
+    """F + damping * its diagonal, factorised. Scaled to a diagonal of 1, the matrix is well conditioned."""
+
+    def __init__(self, fisher: Tensor, damping: float) -> None:
+        diagonal = fisher.diagonal()
+        least = torch.finfo(fisher.dtype).tiny
+        self._root = (diagonal + _LEAST_DIAGONAL * diagonal.mean()).clamp(min=least).sqrt()
+        scaled = fisher / self._root / self._root.unsqueeze(1)
+        scaled.diagonal().add_(damping)
+        self._factor = torch.linalg.cholesky(scaled)
+
+    def solve(self, gradient: Tensor) -> Tensor:
+        """The inverse times a vector."""
+        solved = torch.cholesky_solve((gradient / self._root).unsqueeze(1), self._factor)
+        return solved.squeeze(1) / self._root
+
+    def inverse(self) -> Tensor:
+        """The inverse."""
+        return torch.cholesky_inverse(self._factor) / self._root / self._root.unsqueeze(1)

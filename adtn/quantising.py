@@ -43,7 +43,7 @@ def integers(gates: Tensor, scales: Tensor, structure: AnyStructure, bits: int) 
     Returns:
         int8 (structure.parameters,).
     """
-    return _rounded(gates.detach() / _spread(scales, structure), most(bits)).to(torch.int8)
+    return _rounded(gates.detach() / spread(scales, structure), most(bits)).to(torch.int8)
 
 
 def from_integers(numbers: Tensor, scales: Tensor, structure: AnyStructure) -> Tensor:
@@ -54,7 +54,7 @@ def from_integers(numbers: Tensor, scales: Tensor, structure: AnyStructure) -> T
         scales: One a group.
         structure: Theirs.
     """
-    return numbers.to(scales.dtype) * _spread(scales, structure)
+    return numbers.to(scales.dtype) * spread(scales, structure)
 
 
 def quantised(gates: Tensor, scales: Tensor, structure: AnyStructure, bits: int) -> Tensor:
@@ -71,8 +71,8 @@ def quantised(gates: Tensor, scales: Tensor, structure: AnyStructure, bits: int)
 
     Source: the straight-through estimator, arXiv:1308.3432.
     """
-    rounded: Tensor = _StraightThrough.apply(gates / _spread(scales, structure), most(bits))  # type: ignore[no-untyped-call]
-    return rounded * _spread(scales, structure)
+    rounded: Tensor = _StraightThrough.apply(gates / spread(scales, structure), most(bits))  # type: ignore[no-untyped-call]
+    return rounded * spread(scales, structure)
 
 
 def best_scales(gates: Tensor, structure: AnyStructure, bits: int) -> Tensor:
@@ -107,8 +107,13 @@ def _rounded(ratios: Tensor, highest: int) -> Tensor:
     return ratios.round().clamp(-highest, highest)
 
 
-def _spread(scales: Tensor, structure: AnyStructure) -> Tensor:
-    """A scale for every number, (structure.parameters,), or (1,) where there is a single one."""
+def spread(scales: Tensor, structure: AnyStructure) -> Tensor:
+    """A scale for every number, (structure.parameters,), or (1,) where there is a single one.
+
+    Args:
+        scales: One a group of `adtn.balancing.scale_groups`.
+        structure: Whose groups.
+    """
     numbers: Sequence[int] = group_numbers(structure)
     if len(numbers) == 1:
         return scales

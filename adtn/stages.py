@@ -15,6 +15,7 @@ from adtn.fine_tune_options import FineTuneOptions
 from adtn.module import ADTN
 from adtn.natural import NaturalGradient, batch_size_for
 from adtn.precision import logits
+from adtn.quantising import best_scales
 from adtn.schedules import phased_in, rescales, scheduler, warm_cosine
 from adtn.structure import AnyStructure
 
@@ -22,6 +23,8 @@ GATE_RATE_FACTOR = 8
 """Gates want a learning rate this many times that of dense weights; for 2 TN layers of 2-site gates."""
 FULL_RATE_NUMBERS = 500
 """Up to so many numbers a single TN layer takes the full rate."""
+SETTLING, SETTLED = 0.4, 0.9
+"""Parts of the natural-gradient steps after which the first and the last gate in few bits is fixed."""
 
 
 class Stage(Protocol):
@@ -93,11 +96,13 @@ class AdamEpochs:
 class NaturalEpochs:
     """Epochs of natural-gradient steps. No more samples are looked at together than with Adam.
 
+    Gates in few bits are floats at first. From `SETTLING` of the steps on they are fixed one after the other at whole
+    multiples of their scales, while those that are free make up for it (see `NaturalGradient.settle`).
+
     Args:
         network: What runs at each step, in the modes in which it is trained.
         options: Of the fine-tuning.
-        rounded: ADTNs with bits. Their scales are chosen before the first step: `quantise` also balances gates, and the
-            curvature that was seen would be that of other numbers.
+        rounded: ADTNs with bits.
         samples: Of an epoch.
 
     Raises:
@@ -106,28 +111,43 @@ class NaturalEpochs:
 
     def __init__(self, network: nn.Module, options: FineTuneOptions, rounded: Collection[ADTN], samples: int) -> None:
         self.epochs = options.natural_epochs
-        self.batch_size = batch_size_for(samples)
-        self.micro_batches = math.ceil(self.batch_size * options.accumulate / options.batch_size)
         self._gradient = NaturalGradient(
             network, options.classes, lambda called, inputs: logits(called, inputs, options.precision)
         )
+        self.batch_size = batch_size_for(samples, self._gradient.numbers)
+        self.micro_batches = math.ceil(self.batch_size * options.accumulate / options.batch_size)
         self._rounded = rounded
         self._temperature = options.temperature
 
     def before(self, step: int, steps: int) -> None:
-        """Phase the rounding in."""
+        """Show gates as floats. Before the first step they are balanced, and later scales are chosen without that.
+
+        The curvature that was seen would else be that of other numbers.
+        """
         for adtn in self._rounded:
-            if step == 0 and adtn.bits is not None:
+            if adtn.bits is None:
+                continue
+            if step == 0:
                 adtn.quantise(adtn.bits)
-            adtn.rounding = phased_in(step, steps)
+            if step == self._first_settled(steps):
+                adtn.quantise(adtn.bits, best_scales(adtn.gates.detach(), adtn.structure, adtn.bits))
+            adtn.rounding = 0.0
 
     def observe(self, part: MicroBatch) -> None:
         """Take the curvature of samples into account."""
         self._gradient.observe(part.inputs, None if part.targets is None else self._temperature)
 
     def step(self, step: int, steps: int) -> None:
-        """A step along the natural gradient."""
-        self._gradient.step(warm_cosine(step, steps))
+        """A step along the natural gradient; then as many gates in few bits are fixed as are due."""
+        self._gradient.step(warm_cosine(step, steps), self.batch_size)
+        first = self._first_settled(steps)
+        if self._rounded and step >= first:
+            last = max(first, math.ceil(SETTLED * steps) - 1)
+            self._gradient.settle(min(1.0, (step - first + 1) / (last - first + 1)))
+
+    def _first_settled(self, steps: int) -> int:
+        """The step after which the first gates are fixed."""
+        return int(SETTLING * (steps - 1))
 
     def zero_grad(self) -> None:
         """Forget the gradients of the step before."""

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from adtn import ADTN
+from adtn import ADTN, FineTuneOptions
 from adtn.decoding import decoded_once
 from adtn.errors import TrainingDiverged
+from adtn.feeding import MicroBatch
 from adtn.losses import distillation_loss
-from adtn.natural import NaturalGradient, batch_size_for
-from adtn.schedules import phased_in, scheduler, warm_cosine
-from adtn.stages import phase_in_rounding
+from adtn.schedules import scheduler
+from adtn.stages import NaturalEpochs, phase_in_rounding
 from bench.accuracy.factors import Factors, Gates
 
 DENSE_RATE = 0.005
@@ -106,28 +106,25 @@ def _adam_epochs(run: "_Run", epochs: int) -> list[float]:
 
 def _natural_epochs(run: "_Run", epochs: int) -> list[float]:
     """The mean loss of each epoch of natural-gradient steps, as `adtn.fine_tune` makes them."""
-    for adtn in run.gates:
-        if adtn.bits is not None:
-            adtn.quantise(adtn.bits)
-    size = batch_size_for(len(run.images))
-    gradient = NaturalGradient(run.model, "exclusive", lambda network, inputs: network(inputs))
-    steps = epochs * math.ceil(len(run.images) / size)
+    options = FineTuneOptions(batch_size=_SEEN_TOGETHER, natural_epochs=epochs, temperature=TEMPERATURE)
+    stage = NaturalEpochs(run.model, options, run.gates, len(run.images))
+    steps = epochs * math.ceil(len(run.images) / stage.batch_size)
     step = 0
     means = []
     for _ in range(epochs):
         losses = []
-        for batch in run.batches(size):
-            for adtn in run.gates:
-                adtn.rounding = phased_in(step, steps)
-            gradient.zero_grad()
+        for batch in run.batches(stage.batch_size):
+            stage.before(step, steps)
+            stage.zero_grad()
             value = 0.0
             with decoded_once(run.model):
                 for part in torch.split(batch, _SEEN_TOGETHER):
-                    loss = run.loss(part) * (len(part) / len(batch))
+                    share = len(part) / len(batch)
+                    loss = share * run.loss(part)
                     value += float(loss.detach())
                     torch.autograd.backward(loss)
-                    gradient.observe(run.images[part], TEMPERATURE)
-            gradient.step(warm_cosine(step, steps))
+                    stage.observe(MicroBatch(run.images[part], run.labels[part], run.targets[part], share))
+            stage.step(step, steps)
             losses.append(value)
             step += 1
         means.append(statistics.fmean(losses))

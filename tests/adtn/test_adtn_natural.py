@@ -119,13 +119,13 @@ def test_a_step_solves_the_damped_system() -> None:
     fisher = gradient._outer / gradient._samples
     before = [p.detach().clone() for p in gradient._trained]
     slope = torch.cat([p.grad.reshape(-1) for p in gradient._trained if p.grad is not None])
-    gradient.step(0.01)  # too short for the limit on its length
+    gradient.step(0.01, 64)  # too short for the limit on its length
     diagonal = fisher.diagonal()
     scale = diagonal + natural._LEAST_DIAGONAL * diagonal.mean()
     damping = natural._DAMPING + len(fisher) / 32  # half of the samples was looked at
     expected = torch.linalg.solve(fisher + damping * torch.diag(scale), slope)
     moved = torch.cat([(b - p.detach()).reshape(-1) for b, p in zip(before, gradient._trained, strict=True)])
-    torch.testing.assert_close(moved, 0.01 * natural.RATE * expected, rtol=1e-8, atol=1e-12)
+    torch.testing.assert_close(moved, 0.01 * natural.RATE * 64 / len(moved) * expected, rtol=1e-8, atol=1e-12)
 
 
 def test_a_step_never_changes_the_outputs_by_more_than_the_limit() -> None:
@@ -137,7 +137,7 @@ def test_a_step_never_changes_the_outputs_by_more_than_the_limit() -> None:
     before = [p.detach().clone() for p in gradient._trained]
     for parameter in gradient._trained:
         parameter.grad = torch.full_like(parameter, 1e3)
-    gradient.step(1.0)
+    gradient.step(1.0, 64)
     moved = torch.cat([(b - p.detach()).reshape(-1) for b, p in zip(before, gradient._trained, strict=True)])
     assert float(moved @ fisher @ moved) == pytest.approx(natural._FARTHEST)
 
@@ -179,7 +179,7 @@ def test_frozen_parameters_and_what_becomes_of_samples_at_a_time_change_nothing(
         done: list[tuple[int, int]] = []
         fine_tune(model, inputs, labels, options, on_step=lambda step, steps, _, done=done: done.append((step, steps)))
         assert all(torch.equal(value, dict(model.named_parameters())[name]) for name, value in dense.items())
-        count = 2 * math.ceil(120 / batch_size_for(120))
+        count = 2 * math.ceil(120 / batch_size_for(120, encoded(model)["0.weight"].gates.numel()))
         assert done == [(step, count) for step in range(1, count + 1)]
         trained.append(encoded(model)["0.weight"].gates.detach().clone())
     assert torch.isfinite(trained[0]).all()
@@ -201,6 +201,34 @@ def test_gates_in_few_bits_are_trained_as_they_are_stored() -> None:
         torch.testing.assert_close(multiples, multiples.round(), rtol=0, atol=1e-4)
         correct[natural_epochs] = float((model.eval()(inputs.float()).argmax(1) == labels).float().mean())
     assert correct[3] > correct[0] - 0.03
+
+
+def test_settled_gates_stay_and_the_others_go_on() -> None:
+    model, (inputs, labels) = classifier(), blobs(200)
+    adtn = encoded(model)["0.weight"]
+    adtn.quantise(3)
+    adtn.rounding = 0.0
+    assert adtn.scales is not None
+    gradient = NaturalGradient(model, "exclusive", run)
+    torch.manual_seed(0)
+    fixed = torch.zeros_like(adtn.gates, dtype=torch.bool)
+    held = torch.zeros_like(adtn.gates)
+    for share in (0.3, 0.6, 1.0):
+        gradient.zero_grad()
+        nn.functional.cross_entropy(model(inputs), labels).backward()
+        gradient.observe(inputs, None)
+        before = adtn.gates.detach().clone()
+        gradient.step(1.0, 64)
+        assert torch.equal(adtn.gates.detach()[fixed], held[fixed])
+        assert (adtn.gates.detach() != before)[~fixed].all()
+        gradient.settle(share)
+        multiples = adtn.gates.detach() / adtn.scales
+        fixed = (multiples - multiples.round()).abs() < 1e-9
+        assert int(fixed.sum()) == round(share * adtn.gates.numel())
+        held = adtn.gates.detach().clone()
+    shown = adtn.decode().detach()
+    adtn.rounding = 1.0
+    torch.testing.assert_close(adtn.decode().detach(), shown, rtol=1e-9, atol=1e-12)
 
 
 def test_models_that_cannot_take_the_steps_are_refused_before_anything_changes() -> None:
@@ -226,6 +254,9 @@ def test_models_that_cannot_take_the_steps_are_refused_before_anything_changes()
         assert all(torch.equal(value, model.state_dict()[key]) for key, value in before.items())
 
 
-@pytest.mark.parametrize(("samples", "expected"), [(1, 1), (49, 1), (1149, 22), (50_000, 1000), (10**7, 1000)])
-def test_batches_are_large_but_leave_steps_to_an_epoch(samples: int, expected: int) -> None:
-    assert batch_size_for(samples) == expected
+@pytest.mark.parametrize(
+    ("samples", "numbers", "expected"),
+    [(1, 9, 1), (49, 2, 1), (1149, 2266, 114), (1149, 60, 30), (50_000, 1600, 1000), (10**7, 4096, 1000)],
+)
+def test_batches_are_large_but_leave_steps_to_an_epoch(samples: int, numbers: int, expected: int) -> None:
+    assert batch_size_for(samples, numbers) == expected

@@ -113,6 +113,8 @@ def test_compress_goes_all_the_way(server: ScriptedServer, tmp_path: Path) -> No
         "auto",
         "--epochs",
         "3",
+        "--natural-epochs",
+        "2",
         "--dense",
         "freeze",
         "--accumulate",
@@ -150,6 +152,7 @@ def test_compress_goes_all_the_way(server: ScriptedServer, tmp_path: Path) -> No
         },
         "fine_tune": {
             "epochs": 3,
+            "natural_epochs": 2,
             "gate_learning_rate": "auto",
             "schedule": "one_cycle",
             "accumulate": 4,

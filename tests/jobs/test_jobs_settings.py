@@ -109,6 +109,8 @@ def test_settings_survive_being_stored() -> None:
         {"fine_tune": {"accumulate": 0}},
         {"fine_tune": {"accumulate": 1025}},
         {"fine_tune": {"precision": "float16"}},
+        {"fine_tune": {"natural_epochs": -1}},
+        {"fine_tune": {"epochs": 2, "natural_epochs": 3}},
         {"compression": {"layers": []}},
         {"compression": {"layers": [""]}},
         {"compression": {"layers": "fc1"}},

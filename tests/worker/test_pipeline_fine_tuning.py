@@ -107,8 +107,52 @@ def test_half_precision_is_trained_and_full_precision_stored(
     assert report.verified["fresh_process"]
 
 
+def test_the_last_epochs_may_follow_the_natural_gradient(
+    resources: Resources, checkpoint_id: str, tmp_path: Path
+) -> None:
+    reports = {}
+    for natural_epochs in (0, 2):
+        wish = {"epochs": 3, "dense": "freeze", "natural_epochs": natural_epochs}
+        reports[natural_epochs], _ = run(resources, checkpoint_id, tmp_path, fine_tune=wish)
+        assert reports[natural_epochs].fine_tuning is not None
+    found = [report.accuracy for report in reports.values()]
+    assert found[0] is not None
+    assert found[1] is not None
+    assert found[0].after_fit == found[1].after_fit
+    assert found[0].final != found[1].final
+    assert reports[2].fine_tuning.samples == 3 * 1437  # type: ignore[union-attr]
+
+
+def test_natural_epochs_are_refused_before_anything_is_fitted(resources: Resources, checkpoint_id: str) -> None:
+    wish = {"checkpoint": checkpoint_id, **WISH, "fine_tune": {"epochs": 2, "natural_epochs": 1}}
+    job = run_once(resources, {**wish, "compression": {"layers": ["fc2"], "structure": {"depth": 1}}})
+    assert job.status == "failed"
+    assert job.error is not None
+    assert job.error["code"] == "natural_epochs_impossible"
+    assert "expected at most 4,096 trained numbers" in job.error["detail"]
+    assert "'dense': 'freeze'" in job.error["detail"]
+    assert job.stage == "plan"
+
+
+def test_an_estimate_knows_that_natural_epochs_take_longer(resources: Resources, checkpoint_id: str) -> None:
+    checkpoint = files.get(resources.db, "local", checkpoint_id)
+    seconds = []
+    for natural_epochs in (0, 30, 60):
+        wish = {"epochs": 60, "dense": "freeze", "natural_epochs": natural_epochs}
+        settings = JobSettings.model_validate({"checkpoint": checkpoint_id, **WISH, "fine_tune": wish})
+        seconds.append(estimate(settings, plans_for(settings.compression, checkpoint), checkpoint, None).seconds)
+    assert seconds == sorted(set(seconds))
+
+
 @pytest.mark.parametrize(
-    ("name", "value"), [("dense", "freeze"), ("accumulate", 3), ("precision", "bfloat16"), ("schedule", "one_cycle")]
+    ("name", "value"),
+    [
+        ("dense", "freeze"),
+        ("accumulate", 3),
+        ("precision", "bfloat16"),
+        ("schedule", "one_cycle"),
+        ("natural_epochs", 2),
+    ],
 )
 def test_each_setting_becomes_an_option(name: str, value: object) -> None:
     settings = JobSettings.model_validate({"checkpoint": "file_" + "0" * 32, "fine_tune": {name: value}})
