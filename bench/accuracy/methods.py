@@ -67,6 +67,6 @@ METHODS: dict[str, Method] = {
     "tt_matrix_natural": replace(_TT_MATRIX, natural=True, tuned_as="tt_matrix"),
     "paper": Method({f"gates of {sites} sites": paper(sites) for sites in (2, 3, 4)}),
     "ours": _OURS,
-    "ours_natural": replace(_OURS, natural=True, tuned_as="ours"),
+    "ours_natural": replace(_OURS, bits=(4,), natural=True, tuned_as="ours"),
 }
 """In the order of the tables. No method has more recipes than its strongest peer, the TT-matrix."""
