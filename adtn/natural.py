@@ -38,6 +38,8 @@ _LEAST_DIAGONAL = 1e-5
 """Relative to the mean of the diagonal, so that a number without curvature does not move far."""
 _FARTHEST = 0.03
 """Most that a step may change the outputs: the curvature along it, in nats."""
+_LARGEST_CHANGE = 0.5
+"""Most that a step may change the numbers, relative to their norm: what ends it where outputs hardly depend on them."""
 _DECODED_ENTRIES = 2**24
 """Entries of the gradients of decoded weights, of all samples that are looked at together."""
 
@@ -135,6 +137,10 @@ class NaturalGradient:
         if distance > _FARTHEST:
             rate *= math.sqrt(_FARTHEST / distance)
         values = self._flat([p.detach() for p in self._trained])
+        change = rate * float(direction.norm())
+        allowed = _LARGEST_CHANGE * float(values.norm())
+        if change > allowed:
+            rate *= allowed / change
         values[free] -= rate * direction
         self._put(values)
 

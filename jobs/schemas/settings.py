@@ -123,7 +123,7 @@ class FineTuneSettings(Request):
         le=1000,
         description="The last epochs, in which steps follow the natural gradient instead of Adam's: better for models "
         f"with few trained numbers ({MOST_NATURAL_NUMBERS:,} at most, gates and what stayed dense together), and "
-        "several times as long. Batches are as large as these steps need.",
+        "several times as long. Batches are as large as these steps need. Not with `max_accuracy_drop`.",
     )
     schedule: Schedule = "cosine"
     distill: bool = True
@@ -219,6 +219,16 @@ class JobSettings(Request):
     made_with: dict[str, Any] | None = Field(
         default=None, exclude=True, description="Files and versions in a `recipe.json`; not read and not kept."
     )
+
+    @model_validator(mode="after")
+    def _natural_epochs_know_the_size(self) -> Self:
+        target = self.compression.target
+        if self.fine_tune.natural_epochs and target is not None and target.max_accuracy_drop is not None:
+            raise ValueError(
+                "expected no natural_epochs with max_accuracy_drop: a search also tries models with more numbers than "
+                f"they can train, {MOST_NATURAL_NUMBERS:,}"
+            )
+        return self
 
     @field_validator("architecture_config")
     @classmethod

@@ -128,18 +128,35 @@ def test_a_step_solves_the_damped_system() -> None:
     torch.testing.assert_close(moved, 0.01 * natural.RATE * 64 / len(moved) * expected, rtol=1e-8, atol=1e-12)
 
 
-def test_a_step_never_changes_the_outputs_by_more_than_the_limit() -> None:
-    model, (inputs, _) = classifier(), blobs(64)
+def test_a_step_never_changes_the_outputs_by_more_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(natural, "_LARGEST_CHANGE", math.inf)  # the other limit
+    model, (inputs, labels) = classifier(), blobs(64)
     gradient = NaturalGradient(model, "exclusive", run)
     torch.manual_seed(0)
+    (20 * nn.functional.cross_entropy(model(inputs), labels)).backward()
     gradient.observe(inputs, None)
     fisher = gradient._outer / gradient._samples
     before = [p.detach().clone() for p in gradient._trained]
-    for parameter in gradient._trained:
-        parameter.grad = torch.full_like(parameter, 1e3)
     gradient.step(1.0, 64)
     moved = torch.cat([(b - p.detach()).reshape(-1) for b, p in zip(before, gradient._trained, strict=True)])
     assert float(moved @ fisher @ moved) == pytest.approx(natural._FARTHEST)
+
+
+def test_a_step_never_changes_the_numbers_by_more_than_half_of_their_norm() -> None:
+    model, (inputs, _) = classifier(), blobs(64)
+    with torch.no_grad():
+        model[-1].weight.mul_(1e-9)  # outputs hardly depend on the gates then
+    for parameter in model[-1].parameters():
+        parameter.requires_grad_(False)
+    gradient = NaturalGradient(model, "exclusive", run)
+    torch.manual_seed(0)
+    gradient.observe(inputs, None)
+    before = torch.cat([p.detach().reshape(-1) for p in gradient._trained])
+    for parameter in gradient._trained:
+        parameter.grad = torch.full_like(parameter, 1e-6)
+    gradient.step(1.0, 64)
+    moved = torch.cat([p.detach().reshape(-1) for p in gradient._trained]) - before
+    assert float(moved.norm()) == pytest.approx(natural._LARGEST_CHANGE * float(before.norm()))
 
 
 @pytest.mark.parametrize("taught", [False, True])

@@ -13,7 +13,6 @@ from adtn.moments import InputMoments
 from adtn.plan import Plan
 from jobs.planning import most_trials
 from jobs.problems import Fault, ProblemError
-from jobs.schemas.settings import JobSettings
 from worker.datasets import Dataset
 from worker.evaluation import top1
 from worker.pipeline.attempt import Attempt
@@ -173,7 +172,7 @@ class Trials:
             fitted = self._accuracy(model, within(step, 0.2, 0.25))
         if self.control is None:
             self._measure_control(step)
-        tuned = self._train(model, settings, within(step, 0.25, 0.95))
+        tuned = self._train(model, within(step, 0.25, 0.95))
         trained = self._accuracy(model, within(step, 0.95, 1.0))
         return (trained, tuned) if self._drop(trained, tuned) <= self._drop(fitted, None) else (fitted, None)
 
@@ -192,18 +191,17 @@ class Trials:
         def on_step(_done: float, message: str) -> None:
             step(0.25, f"the original, to compare with: {message}")
 
-        adams = settings.model_copy(update={"natural_epochs": 0})  # an original has too many numbers for others
         try:
-            tuned = self._train(model, self._attempt.job.settings.model_copy(update={"fine_tune": adams}), on_step)
+            tuned = self._train(model, on_step)
         except TrainingDiverged:
             return
         if not tuned.loss_rose:  # else the training does harm, and says nothing of what the original is worth
             self.control = min(self.baseline, self._accuracy(model, on_step))
 
-    def _train(self, model: nn.Module, settings: JobSettings, on_step: Callable[[float, str], None]) -> FineTuned:
+    def _train(self, model: nn.Module, on_step: Callable[[float, str], None]) -> FineTuned:
         """Fine-tune on what is not held out."""
         samples = self._dataset.train_x[self._parts.train], self._dataset.train_y[self._parts.train]
-        return fine_tune(model, samples, settings, self._teacher, on_step)
+        return fine_tune(model, samples, self._attempt.job.settings, self._teacher, on_step)
 
     def _step_of(self, plan: Plan) -> Callable[[float, str], None]:
         """What a trial calls at each step: it tells the whole search's progress, and ends it when time is up."""
