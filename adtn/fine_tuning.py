@@ -130,7 +130,7 @@ def fine_tune(
         torch.manual_seed(options.seed)
         stages: list[Stage] = [AdamEpochs(optimiser, options, rounded, feed)]
         if options.natural_epochs:
-            stages.append(NaturalEpochs(prepared.network, options, rounded, len(labels)))
+            stages.append(NaturalEpochs(prepared.network, options, rounded, prepared.samples.inputs))
         _quantise(rounded)  # after all that may be refused
         samples, losses = _train(model, prepared.network, stages, feed, options, on_step)
         seconds = time.perf_counter() - ready

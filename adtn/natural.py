@@ -9,7 +9,8 @@ from torch.func import functional_call, vjp, vmap
 from torch.nn.modules.batchnorm import _NormBase
 
 from adtn.blocks import HandedOut, handing_out
-from adtn.errors import NotSampleWise
+from adtn.errors import NotSampleWise, TrainingDiverged
+from adtn.generators import devices_with_generators
 from adtn.limits import MOST_NATURAL_NUMBERS, OBSERVED
 from adtn.losses import Classes
 from adtn.module import ADTN
@@ -92,6 +93,25 @@ class NaturalGradient:
         """How many are trained."""
         return len(self._gradient)
 
+    def try_out(self, inputs: Tensor) -> None:
+        """Find out whether samples can be differentiated one by one. Nothing changes, no random number is used up.
+
+        Args:
+            inputs: Of a sample or two, (B, ...) on the model's device.
+
+        Raises:
+            NotSampleWise: They cannot: the forward looks at values, say, or does something in place.
+        """
+        kind = inputs.device.type
+        try:
+            with torch.random.fork_rng(devices_with_generators(inputs.device), device_type=kind):
+                self._draws(inputs, None)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise NotSampleWise(f"natural_epochs: samples cannot be differentiated one by one: {reason}") from error
+
     def zero_grad(self) -> None:
         """Forget the gradients of the step before."""
         for parameter in self._trained:
@@ -122,6 +142,9 @@ class NaturalGradient:
         Args:
             share: Of the full rate, from 0 to 1.
             samples: Whose gradient it is.
+
+        Raises:
+            TrainingDiverged: The curvature, or the step, is not finite.
         """
         self._steps += 1
         self._fades = True
@@ -134,6 +157,8 @@ class NaturalGradient:
         )
         rate = RATE * share * min(1.0, samples / len(free))  # F^-1 of the gradient's noise grows with the numbers
         distance = float(direction @ (fisher @ direction)) * rate**2
+        if not math.isfinite(distance):
+            raise TrainingDiverged(f"fine-tuning: a natural-gradient step changes the outputs by {distance}")
         if distance > _FARTHEST:
             rate *= math.sqrt(_FARTHEST / distance)
         values = self._flat([p.detach() for p in self._trained])
@@ -300,7 +325,9 @@ class _Damped:
         self._root = (diagonal + _LEAST_DIAGONAL * diagonal.mean()).clamp(min=least).sqrt()
         scaled = fisher / self._root / self._root.unsqueeze(1)
         scaled.diagonal().add_(damping)
-        self._factor = torch.linalg.cholesky(scaled)
+        self._factor, failed = torch.linalg.cholesky_ex(scaled)
+        if failed:  # with this damping only where something is not finite
+            raise TrainingDiverged("fine-tuning: the curvature of the natural gradient is not finite")
 
     def solve(self, gradient: Tensor) -> Tensor:
         """The inverse times a vector."""

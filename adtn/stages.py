@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from typing import Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from adtn.encoding import encoded
@@ -103,18 +103,19 @@ class NaturalEpochs:
         network: What runs at each step, in the modes in which it is trained.
         options: Of the fine-tuning.
         rounded: ADTNs with bits.
-        samples: Of an epoch.
+        inputs: Of all samples of an epoch, (N, ...) on any device.
 
     Raises:
         NotSampleWise: The network cannot take these steps.
     """
 
-    def __init__(self, network: nn.Module, options: FineTuneOptions, rounded: Collection[ADTN], samples: int) -> None:
+    def __init__(self, network: nn.Module, options: FineTuneOptions, rounded: Collection[ADTN], inputs: Tensor) -> None:
         self.epochs = options.natural_epochs
         self._gradient = NaturalGradient(
             network, options.classes, lambda called, inputs: logits(called, inputs, options.precision)
         )
-        self.batch_size = batch_size_for(samples, self._gradient.numbers)
+        self._gradient.try_out(inputs[:1].to(next(network.parameters()).device))
+        self.batch_size = batch_size_for(len(inputs), self._gradient.numbers)
         self.micro_batches = math.ceil(self.batch_size * options.accumulate / options.batch_size)
         self._rounded = rounded
         self._temperature = options.temperature

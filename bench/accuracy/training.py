@@ -107,7 +107,7 @@ def _adam_epochs(run: "_Run", epochs: int) -> list[float]:
 def _natural_epochs(run: "_Run", epochs: int) -> list[float]:
     """The mean loss of each epoch of natural-gradient steps, as `adtn.fine_tune` makes them."""
     options = FineTuneOptions(batch_size=_SEEN_TOGETHER, natural_epochs=epochs, temperature=TEMPERATURE)
-    stage = NaturalEpochs(run.model, options, run.gates, len(run.images))
+    stage = NaturalEpochs(run.model, options, run.gates, run.images)
     steps = epochs * math.ceil(len(run.images) / stage.batch_size)
     step = 0
     means = []

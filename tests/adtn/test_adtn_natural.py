@@ -15,6 +15,7 @@ from adtn import (
     ShapeError,
     Structure,
     Sum,
+    TrainingDiverged,
     brick_wall,
     compress,
     encoded,
@@ -43,6 +44,18 @@ def blobs(count: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tenso
     centres = torch.randn(3, 12, generator=generator, dtype=dtype)
     labels = torch.randint(0, 3, (count,), generator=generator)
     return centres[labels] + torch.randn(count, 12, generator=generator, dtype=dtype), labels
+
+
+class Looking(nn.Module):
+    """A network whose forward looks at values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3)).double()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.inner(inputs)
+        return outputs if float(outputs.sum()) > 0 else -outputs
 
 
 def run(network: natural.Network, inputs: Tensor) -> Tensor:
@@ -159,6 +172,19 @@ def test_a_step_never_changes_the_numbers_by_more_than_half_of_their_norm() -> N
     assert float(moved.norm()) == pytest.approx(natural._LARGEST_CHANGE * float(before.norm()))
 
 
+@pytest.mark.parametrize("where", ["gradient", "curvature"])
+def test_a_step_that_is_not_finite_is_an_error_and_changes_nothing(where: str) -> None:
+    model, (inputs, _) = classifier(), blobs(8)
+    gradient = NaturalGradient(model, "exclusive", run)
+    gradient.observe(inputs * (math.inf if where == "curvature" else 1), None)
+    for parameter in gradient._trained:
+        parameter.grad = torch.full_like(parameter, math.inf if where == "gradient" else 1.0)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(TrainingDiverged):
+        gradient.step(1.0, 8)
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in before.items())
+
+
 @pytest.mark.parametrize("taught", [False, True])
 def test_natural_epochs_get_further_than_those_of_adam(taught: bool) -> None:
     inputs, labels = blobs(1000)
@@ -253,6 +279,8 @@ def test_models_that_cannot_take_the_steps_are_refused_before_anything_changes()
     normed = classifier(norm=True)
     wide = nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 600), nn.ReLU(), nn.Linear(600, 3)).double()
     compress(wide, {"0.weight": TT}, FitOptions(steps=1))
+    looking = Looking()
+    compress(looking, {"inner.0.weight": TT}, FitOptions(steps=1))
     cases: list[tuple[nn.Module, FineTuneOptions, type[AdtnError], str]] = [
         (normed, FineTuneOptions(epochs=2, natural_epochs=1), NotSampleWise, "the batch norm '1'"),
         (
@@ -261,6 +289,7 @@ def test_models_that_cannot_take_the_steps_are_refused_before_anything_changes()
             NotSampleWise,
             f"at most {MOST_NATURAL_NUMBERS:,} trained numbers",
         ),
+        (looking, FineTuneOptions(epochs=2, natural_epochs=1), NotSampleWise, "one by one: .*data-dependent"),
         (normed, FineTuneOptions(epochs=2, natural_epochs=3), ShapeError, "0 to 2, all epochs, got 3"),
         (normed, FineTuneOptions(epochs=2, natural_epochs=-1), ShapeError, "got -1"),
     ]
