@@ -229,7 +229,7 @@ class NaturalGradient:
 
     def _draws(self, inputs: Tensor, taught: float | None) -> Tensor:
         """For each sample a vector whose outer product is its Fisher matrix in the mean, (B, numbers)."""
-        weights = [adtn.decode().detach() for adtn in self._adtns]
+        weights = [adtn().detach() for adtn in self._adtns]  # in a `decoded_once` block they are at hand
         dense = {name: p.detach() for name, p in self._dense.items()}
 
         def of_sample(sample: Tensor) -> tuple[list[Tensor], dict[str, Tensor]]:

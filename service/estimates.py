@@ -3,8 +3,8 @@
 The model: a step of a fit applies every gate once forward and about twice that backward, so it costs
 `gates x entries x gate width` multiplications, plus a fixed overhead a gate; a step of fine-tuning decodes every weight
 in the same way and runs the batch through the model (`service.fine_tuning`); natural-gradient steps lead gradients of
-single samples to the gates, and multiply a matrix for each. A measured layer takes a few short fits
-more; a search takes the whole once a trial.
+single samples to the gates, and multiply a matrix for each. A measured layer takes a few short fits more; a search
+takes the whole once a trial.
 """
 
 import math
