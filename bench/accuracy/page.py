@@ -1,7 +1,6 @@
 """Writes the tables and figures of the page from the stored result."""
 
 import json
-import math
 from typing import Any
 
 from bench.accuracy.plot import plot
@@ -37,7 +36,7 @@ def note(result: dict[str, Any]) -> str:
     baselines = {run["seed"]: 100 * run["baseline"] for run in runs}
     if not runs:
         return "No run is stored."
-    weights = sum(math.prod(shape) for shape in PROBLEMS[result["problem"]].shapes.values())
+    weights = PROBLEMS[result["problem"]].compressed
     dense = ", ".join(f"{baselines[seed]:.2f}" for seed in sorted(baselines))
     seconds = spread([sum(run["seconds"].values()) for run in runs])
     commits = sorted({run["commit"] for run in runs})

@@ -73,11 +73,15 @@ class Problem:
     epochs: int
     tuning_epochs: int
 
+    @property
+    def compressed(self) -> int:
+        """Entries of the weights that are compressed."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
     @cached_property
     def dense(self) -> int:
         """Numbers that stay dense with every method."""
-        parameters = sum(parameter.numel() for parameter in self.make().parameters())
-        return parameters - sum(math.prod(shape) for shape in self.shapes.values())
+        return sum(parameter.numel() for parameter in self.make().parameters()) - self.compressed
 
 
 def baseline(problem: Problem, data: Data, seed: int, trial: bool) -> Baseline:
