@@ -35,8 +35,9 @@ _DAMPING = 0.3
 """Added to the diagonal, relative to it; besides, the numbers over the samples that were seen."""
 _SETTLING_DAMPING = 0.03
 """The same, where numbers make up for the rounding of others."""
-_LEAST_DIAGONAL = 1e-5
-"""Relative to the mean of the diagonal, so that a number without curvature does not move far."""
+_LEAST_CURVATURE = 1e-2
+"""Of a number, relative to the mean of its parameter: what belongs to a unit that is hardly ever active has almost no
+curvature in the samples that were seen, and one sample that does make it active would move it without bound."""
 _FARTHEST = 0.03
 """Most that a step may change the outputs: the curvature along it, in nats."""
 _LARGEST_CHANGE = 0.5
@@ -152,9 +153,8 @@ class NaturalGradient:
         found = self._flat([torch.zeros_like(p) if p.grad is None else p.grad for p in self._trained])
         self._gradient.mul_(_MOMENTUM).add_(found, alpha=1 - _MOMENTUM)
         fisher = self._fisher(free)
-        direction = _Damped(fisher, _DAMPING + self._doubt(free)).solve(
-            self._gradient[free] / (1 - _MOMENTUM**self._steps)
-        )
+        damped = _Damped(fisher, _DAMPING + self._doubt(free), self._least_curvature()[free])
+        direction = damped.solve(self._gradient[free] / (1 - _MOMENTUM**self._steps))
         rate = RATE * share * min(1.0, samples / len(free))  # F^-1 of the gradient's noise grows with the numbers
         distance = float(direction @ (fisher @ direction)) * rate**2
         if not math.isfinite(distance):
@@ -189,7 +189,9 @@ class NaturalGradient:
         if count <= 0:
             return
         values = self._flat([p.detach() for p in self._trained])
-        moved, inverse = values[free], _Damped(self._fisher(free), _SETTLING_DAMPING + self._doubt(free)).inverse()
+        damping = _SETTLING_DAMPING + self._doubt(free)
+        inverse = _Damped(self._fisher(free), damping, self._least_curvature()[free]).inverse()
+        moved = values[free]
         fixed = settle(moved, steps[free], highest[free], inverse, count)
         values[free] = moved
         self._put(values)
@@ -212,6 +214,11 @@ class NaturalGradient:
         """The matrix of the numbers that are free, by their places."""
         outer = self._outer if len(free) == len(self._outer) else self._outer[free][:, free]
         return outer / self._samples
+
+    def _least_curvature(self) -> Tensor:
+        """Of each number, what is added to its own."""
+        parts = torch.split(self._outer.diagonal() / self._samples, [p.numel() for p in self._trained])
+        return _LEAST_CURVATURE * torch.cat([part.mean().expand(len(part)) for part in parts])
 
     def _doubt(self, free: Tensor) -> float:
         """Damping for want of samples: a mean over few knows nothing of the curvature in most directions."""
@@ -317,12 +324,14 @@ def _pulled(adtn: ADTN, grads: Tensor) -> Tensor:
 
 
 class _Damped:
-    """F + damping * its diagonal, factorised. Scaled to a diagonal of 1, the matrix is well conditioned."""
+    """F + damping * (its diagonal + least), factorised.
 
-    def __init__(self, fisher: Tensor, damping: float) -> None:
-        diagonal = fisher.diagonal()
-        least = torch.finfo(fisher.dtype).tiny
-        self._root = (diagonal + _LEAST_DIAGONAL * diagonal.mean()).clamp(min=least).sqrt()
+    Scaled to a diagonal of at most 1, the matrix is well conditioned.
+    """
+
+    def __init__(self, fisher: Tensor, damping: float, least: Tensor) -> None:
+        smallest = torch.finfo(fisher.dtype).tiny
+        self._root = (fisher.diagonal() + least).clamp(min=smallest).sqrt()
         scaled = fisher / self._root / self._root.unsqueeze(1)
         scaled.diagonal().add_(damping)
         self._factor, failed = torch.linalg.cholesky_ex(scaled)

@@ -79,6 +79,7 @@ def best_scales(gates: Tensor, structure: AnyStructure, bits: int) -> Tensor:
     """For each group the scale with which rounding changes the numbers least, in the sum of squares.
 
     It lets the largest numbers be clipped where that makes the steps for all others finer. A group of zeros gets 1.
+    Every scale is a bfloat16 number: two bytes say it.
 
     Args:
         gates: Flat (structure.parameters,).
@@ -93,11 +94,12 @@ def best_scales(gates: Tensor, structure: AnyStructure, bits: int) -> Tensor:
 
 
 def _best_scale(numbers: Tensor, highest: int) -> Tensor:
-    """The best of many scales, the largest of which clips nothing."""
+    """The best of many scales, the largest of which hardly clips."""
     widest = numbers.abs().max() / highest
     if widest == 0:
         return torch.ones_like(widest)
     scales = widest * torch.linspace(1, 1 / _TRIED, _TRIED, dtype=numbers.dtype, device=numbers.device)
+    scales = scales.bfloat16().to(numbers.dtype)
     # One after the other: together they would need so many times the memory of the gates.
     errors = [(_rounded(numbers / scale, highest) * scale - numbers).square().sum() for scale in scales]
     return scales[torch.stack(errors).argmin()]

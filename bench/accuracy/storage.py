@@ -11,8 +11,7 @@ from bench.accuracy.factors import Factors, Gates
 
 _LARGEST = 127
 _SCALE_BYTES = 2
-"""A scale is a half-precision number."""
-_FLOAT_BYTES = 4
+"""A scale is a half-precision number: of peers in float16, of gates in few bits in bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def in_bits(bits: int) -> Storage:
     def apply(factors: Factors) -> int:
         assert isinstance(factors, Gates)
         assert factors.adtn.scales is not None
-        return stored_bytes(factors.adtn) + _FLOAT_BYTES * factors.adtn.scales.numel()
+        return stored_bytes(factors.adtn) + _SCALE_BYTES * factors.adtn.scales.numel()
 
     return Storage(f"{bits} bits, trained", apply)
 

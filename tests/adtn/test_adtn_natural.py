@@ -134,11 +134,35 @@ def test_a_step_solves_the_damped_system() -> None:
     slope = torch.cat([p.grad.reshape(-1) for p in gradient._trained if p.grad is not None])
     gradient.step(0.01, 64)  # too short for the limit on its length
     diagonal = fisher.diagonal()
-    scale = diagonal + natural._LEAST_DIAGONAL * diagonal.mean()
+    means = [part.mean().repeat(len(part)) for part in torch.split(diagonal, [p.numel() for p in gradient._trained])]
+    scale = diagonal + natural._LEAST_CURVATURE * torch.cat(means)
     damping = natural._DAMPING + len(fisher) / 32  # half of the samples was looked at
     expected = torch.linalg.solve(fisher + damping * torch.diag(scale), slope)
     moved = torch.cat([(b - p.detach()).reshape(-1) for b, p in zip(before, gradient._trained, strict=True)])
     torch.testing.assert_close(moved, 0.01 * natural.RATE * 64 / len(moved) * expected, rtol=1e-8, atol=1e-12)
+
+
+def test_what_belongs_to_a_unit_that_is_hardly_ever_active_does_not_move_further_than_the_rest() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).double()
+    hidden, last = model[0], model[2]
+    assert isinstance(hidden, nn.Linear)
+    assert isinstance(last, nn.Linear)
+    with torch.no_grad():
+        hidden.bias[0] = -1.0
+        hidden.weight[0] = torch.tensor([1.0, 0.0, 0.0, 0.0])
+    inputs = torch.randn(64, 4, dtype=torch.float64)
+    inputs[:, 0].clamp_(max=1.0)
+    inputs[-1, 0] = 1.05  # the only sample that the unit sees; the curvature is that of the others
+    gradient = NaturalGradient(model, "exclusive", run)
+    gradient.zero_grad()
+    nn.functional.cross_entropy(model(inputs), torch.arange(64) % 3).backward()
+    gradient.observe(inputs, None)
+    before = last.weight.detach().clone()
+    gradient.step(1.0, 64)
+    moved = (last.weight.detach() - before).abs().amax(0)
+    assert moved[0] > 0
+    assert moved[0] < moved[1:].max()
 
 
 def test_a_step_never_changes_the_outputs_by_more_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
