@@ -81,8 +81,7 @@ def tuning(settings: JobSettings, plan: Plan, checkpoint: FileRecord, dataset: F
     samples = _samples(settings, dataset)
     steps = settings.fine_tune.epochs * math.ceil(samples / settings.fine_tune.batch_size)
     frozen = settings.fine_tune.dense == "freeze"
-    augment = settings.augment
-    augmented = augment is not None and (augment.crop > 0 or augment.flip)
+    augmented = settings.augment is not None and settings.augment.changes_images
     kept: tuple[str, ...] = ()
     numbers: int | None = 0
     if steps and frozen and not augmented:

@@ -79,6 +79,13 @@ def compress(  # noqa: PLR0913 - each is an option of the command line
         int | None, typer.Option(help="Pixels of black around the training images, of which random crops are taken.")
     ] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Mirror half of the training images, left to right.")] = False,
+    rotate: Annotated[
+        float | None, typer.Option(help="Turn each training image by an angle of at most so many degrees.")
+    ] = None,
+    stretch: Annotated[
+        float | None,
+        typer.Option(help="Stretch or press height and width of each training image by at most such a part, 0 to 0.5."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the fit.")] = None,
     fit_lr: Annotated[float | None, typer.Option(help="Learning rate of the fit.")] = None,
     seed: Annotated[int | None, typer.Option(help="Makes a job repeatable.")] = None,
@@ -130,7 +137,7 @@ def compress(  # noqa: PLR0913 - each is an option of the command line
             "search": {"max_trials": max_trials, "max_minutes": max_minutes},
             "image": {"resize": job_settings.size("--resize", resize)},
             "normalize": job_settings.normalization(mean, std),
-            "augment": {"crop": crop, "flip": flip or None},
+            "augment": {"crop": crop, "flip": flip or None, "rotate": rotate, "stretch": stretch},
             "exports": None if exports is None else job_settings.listed(exports),
             "seed": seed,
             "name": name,

@@ -181,6 +181,24 @@ class AugmentSettings(Request):
         description="Pixels of black that an image is surrounded with before a part of its size is cut out of it.",
     )
     flip: bool = Field(default=False, description="Mirror half of the images, left to right.")
+    rotate: float = Field(
+        default=0.0,
+        ge=0,
+        le=180,
+        description="Degrees: each image is turned about its centre by an angle of at most so many, either way.",
+    )
+    stretch: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="Height and width of each image are drawn out or pressed together about its centre, each by a factor "
+        "of its own between 1 - stretch and 1 + stretch.",
+    )
+
+    @property
+    def changes_images(self) -> bool:
+        """Whether anything is asked for."""
+        return bool(self.crop or self.flip or self.rotate or self.stretch)
 
 
 class JobSettings(Request):

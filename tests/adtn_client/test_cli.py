@@ -133,6 +133,10 @@ def test_compress_goes_all_the_way(server: ScriptedServer, tmp_path: Path) -> No
         "--crop",
         "4",
         "--flip",
+        "--rotate",
+        "7.5",
+        "--stretch",
+        "0.1",
         "--exports",
         "adtn",
         "--out",
@@ -162,7 +166,7 @@ def test_compress_goes_all_the_way(server: ScriptedServer, tmp_path: Path) -> No
         },
         "image": {"resize": [32, 48]},
         "normalize": {"mean": [0.49, 0.48], "std": [0.2, 1]},
-        "augment": {"crop": 4, "flip": True},
+        "augment": {"crop": 4, "flip": True, "rotate": 7.5, "stretch": 0.1},
         "exports": ["adtn"],
     }
     assert (tmp_path / "out" / "model.adtn.safetensors").read_bytes() == service.artifact

@@ -75,7 +75,7 @@ def test_settings_survive_being_stored() -> None:
             "search": {"max_trials": 3},
             "image": {"resize": [32, 24]},
             "normalize": {"mean": [0.1], "std": [0.3]},
-            "augment": {"crop": 4, "flip": True},
+            "augment": {"crop": 4, "flip": True, "rotate": 10, "stretch": 0.1},
             "exports": ["dense", "dense_pt", "onnx", "pt2"],
         }
     )
@@ -134,6 +134,10 @@ def test_settings_survive_being_stored() -> None:
         {"image": {"size": [32, 32]}},
         {"augment": {"crop": -1}},
         {"augment": {"crop": 65}},
+        {"augment": {"rotate": -1}},
+        {"augment": {"rotate": 181}},
+        {"augment": {"stretch": 0.6}},
+        {"augment": {"stretch": float("nan")}},
         {"augment": {"flip": "sometimes"}},
         {"augment": {"mixup": 1}},
         {"normalize": {"mean": [0.1], "std": [0.0]}},

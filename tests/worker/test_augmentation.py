@@ -1,12 +1,16 @@
-"""Augmented batches hold what padding, cutting and mirroring by hand make of them, as the generator says."""
+"""Augmented batches hold what scipy's affine maps, and padding, cutting and mirroring by hand, make of them."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import affine_transform
 from torch import Tensor
 
 from jobs.problems import ProblemError
 from jobs.schemas.settings import JobSettings
-from worker.augmentation import augmentation
+from worker.augmentation import augmentation, distorted
 
 FILE = "file_" + "0" * 32
 
@@ -62,6 +66,50 @@ def test_both_together_are_a_crop_that_may_be_mirrored():
     for image, result in zip(batch, found, strict=True):
         possible = crops(image, 2, torch.zeros(1))
         assert any(torch.equal(result, crop) or torch.equal(result, crop.flip(2)) for crop in possible)
+
+
+@pytest.mark.parametrize("shape", [(9, 14), (1, 9, 14), (3, 12, 12)])
+def test_a_distorted_image_is_what_an_affine_map_of_its_pixels_makes_of_it(shape: tuple[int, ...]):
+    images = torch.rand(6, *shape, dtype=torch.float64, generator=generator())
+    angles = torch.tensor([0.0, 0.3, -0.3, math.pi / 2, 0.0, 0.7], dtype=torch.float64)
+    factors = torch.tensor([[1, 1], [1, 1], [0.8, 1.3], [1, 1], [1.4, 0.6], [1.2, 1.2]], dtype=torch.float64)
+    black = torch.tensor([-0.5, 0.1, -2.0][: shape[0] if len(shape) == 3 else 1])
+    found = distorted(images, angles, factors, black)
+    assert found.shape == images.shape
+    centre = (np.array(shape[-2:]) - 1) / 2
+    for image, result, angle, (tall, wide) in zip(
+        images.reshape(6, -1, *shape[-2:]), found.reshape(6, -1, *shape[-2:]), angles, factors, strict=True
+    ):
+        cosine, sine = math.cos(angle), math.sin(angle)  # rows grow downwards
+        turned_back = np.array([[cosine, sine], [-sine, cosine]])
+        back = np.diag([1 / tall, 1 / wide]) @ turned_back
+        for plane, own, level in zip(image, result, black.tolist(), strict=True):
+            expected = affine_transform(
+                plane.numpy(), back, centre - back @ centre, order=1, mode="grid-constant", cval=level
+            )
+            np.testing.assert_allclose(own.numpy(), expected, atol=1e-6)
+
+
+def test_a_quarter_turn_is_counter_clockwise():
+    image = torch.rand(1, 5, 5)
+    found = distorted(image, torch.tensor([math.pi / 2]), torch.ones(1, 2), torch.zeros(1))
+    torch.testing.assert_close(found, torch.rot90(image, 1, (1, 2)), atol=1e-5, rtol=0)
+
+
+def test_images_are_turned_and_stretched_within_the_limits_and_each_differently():
+    batch = torch.zeros(400, 1, 41, 41)
+    batch[:, :, 20, 30] = 1.0  # one bright pixel, ten to the right of the centre
+    where = torch.arange(41.0) - 20
+    turned = augmented(batch, augment={"rotate": 30}).squeeze(1)
+    rows = (turned.sum(2) @ where) / turned.sum((1, 2))
+    columns = (turned.sum(1) @ where) / turned.sum((1, 2))
+    angles = torch.rad2deg(torch.atan2(-rows, columns))
+    assert 20 < angles.max() < 33  # a pixel is some degrees wide
+    assert -33 < angles.min() < -20
+    stretched = augmented(batch, augment={"stretch": 0.3}).squeeze(1)
+    columns = (stretched.sum(1) @ where) / stretched.sum((1, 2))
+    assert 12 < columns.max() < 13.6
+    assert 6.4 < columns.min() < 8
 
 
 @pytest.mark.parametrize("shape", [(4, 5), (1, 4, 5), (3, 4, 5)])

@@ -77,7 +77,7 @@ def test_a_job_without_a_size_says_what_is_missing(resources: Resources, checkpo
 
 @pytest.mark.usefixtures("unverified")
 def test_a_job_with_augmentation_is_the_same_again(resources: Resources, checkpoint_id: str, dataset_id: str):
-    wanted = {"image": {"resize": [8, 8]}, "augment": {"crop": 1, "flip": True}}
+    wanted = {"image": {"resize": [8, 8]}, "augment": {"crop": 1, "flip": True, "rotate": 5, "stretch": 0.1}}
     first, again, plain = (
         run(resources, checkpoint_id, dataset_id, **settings)
         for settings in (wanted, wanted, {"image": wanted["image"]})
