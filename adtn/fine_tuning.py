@@ -132,7 +132,7 @@ def fine_tune(
         if options.natural_epochs:
             stages.append(NaturalEpochs(prepared.network, options, rounded, prepared.samples.inputs))
         _quantise(rounded)  # after all that may be refused
-        samples, losses = _train(model, prepared.network, stages, feed, options, on_step)
+        samples, losses = run_stages(model, prepared.network, stages, feed, options, on_step)
         seconds = time.perf_counter() - ready
     tenth = math.ceil(len(losses) / 10)
     return FineTuned(
@@ -146,15 +146,15 @@ def fine_tune(
     )
 
 
-def _train(
+def run_stages(
     model: nn.Module,
     network: nn.Module,
     stages: Sequence[Stage],
     feed: Feed,
     options: FineTuneOptions,
-    on_step: Callable[[int, int, float], None] | None,
+    on_step: Callable[[int, int, float], None] | None = None,
 ) -> tuple[int, list[float]]:
-    """The loop over stages, epochs and batches; returns how many samples it saw, and the loss of each step.
+    """The loop over stages, epochs and batches.
 
     Args:
         model: What is trained.
@@ -163,6 +163,12 @@ def _train(
         feed: Of the network.
         options: Of the fine-tuning.
         on_step: See `fine_tune`.
+
+    Returns:
+        How many samples it saw, and the loss of each step.
+
+    Raises:
+        TrainingDiverged: The loss is no longer finite.
     """
     lengths = [stage.epochs * feed.steps(stage.batch_size) for stage in stages]
     losses: list[float] = []

@@ -95,7 +95,7 @@ def accuracy_at_budgets(arguments: argparse.Namespace) -> None:
     )
     run.run(wanted)
     if arguments.images is None:
-        page.write(problem.name)
+        page.write(problem.name, wanted.setting.epochs)
 
 
 def _names(text: str) -> tuple[str, ...]:

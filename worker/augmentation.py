@@ -68,7 +68,9 @@ def distorted(images: Tensor, angles: Tensor, factors: Tensor, black: Tensor) ->
     nowhere = torch.zeros_like(cosines)
     across = torch.stack([cosines / wide, -sines / wide * height / width, nowhere], dim=1)
     down = torch.stack([sines / tall * width / height, cosines / tall, nowhere], dim=1)
-    grid = functional.affine_grid(torch.stack([across, down], dim=1).to(planes), list(planes.shape), align_corners=False)
+    grid = functional.affine_grid(
+        torch.stack([across, down], dim=1).to(planes), list(planes.shape), align_corners=False
+    )
     level = black.to(planes).reshape(1, -1, 1, 1)
     found = functional.grid_sample(planes - level, grid, align_corners=False) + level
     return found.reshape(images.shape)

@@ -25,7 +25,9 @@ class Method:
         recipes: Ways to spend a budget, by name; the validation images choose among them, and a learning rate.
         storage: Forms in which its numbers are stored, the trained one first.
         bits: In which they are trained besides, in runs of their own.
-        natural: Whether the last three fifths of the epochs follow the natural gradient.
+        natural: Whether the last seven tenths of the epochs follow the natural gradient, rounded down, where no more
+            numbers are trained than such steps can train.
+        crop: Pixels by which training images are moved at random, at most.
         tuned_as: Another method, whose choices it takes over; None for its own.
     """
 
@@ -33,6 +35,7 @@ class Method:
     storage: tuple[Storage, ...] = COMMON
     bits: tuple[int, ...] = ()
     natural: bool = False
+    crop: int = 0
     tuned_as: str | None = None
 
     @property
@@ -68,5 +71,7 @@ METHODS: dict[str, Method] = {
     "paper": Method({f"gates of {sites} sites": paper(sites) for sites in (2, 3, 4)}),
     "ours": _OURS,
     "ours_natural": replace(_OURS, bits=(4,), natural=True, tuned_as="ours"),
+    "tt_matrix_full": replace(_TT_MATRIX, natural=True, crop=1, tuned_as="tt_matrix"),
+    "ours_full": replace(_OURS, bits=(4,), natural=True, crop=1, tuned_as="ours"),
 }
 """In the order of the tables. No method has more recipes than its strongest peer, the TT-matrix."""

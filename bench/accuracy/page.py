@@ -13,18 +13,19 @@ from bench.record import RESULTS, described
 PAGE = DOCS / "accuracy.md"
 
 
-def write(problem: str) -> None:
+def write(problem: str, epochs: int) -> None:
     """Put all of it into the folder of the documentation.
 
     Args:
         problem: Whose result; the figures are of MNIST.
+        epochs: Of fine-tuning.
     """
-    name = result_name(problem)
+    name = result_name(problem, epochs)
     result = json.loads((RESULTS / f"{name}.json").read_text())
     write_between(PAGE, f"{name}-numbers", f"{accuracy_table(result)}\n\n{note(result)}")
     write_between(PAGE, f"{name}-bytes", bytes_table(result))
     write_between(PAGE, f"{name}-choices", choices_table(result))
-    if problem == "mnist":
+    if name == "accuracy":
         plot(result, DOCS)
 
 
@@ -44,5 +45,5 @@ def note(result: dict[str, Any]) -> str:
         f"Baselines: {dense} % with {weights:,} numbers in the three layers. {result['epochs']} epochs; a run took "
         f"{seconds.mean:.0f} s on one thread. `{where['command']}`, runs at {', '.join(commits)}, "
         f"{described(machine)}, torch {machine['torch']}; every run is in "
-        f"`bench/results/{result_name(result['problem'])}.json`."
+        f"`bench/results/{result_name(result['problem'], result['epochs'])}.json`."
     )

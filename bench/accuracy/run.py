@@ -18,7 +18,7 @@ from bench.accuracy.tuning import SEED, Setting, choice, final_tasks, grid
 from bench.record import RESULTS, provenance, store
 
 JOBS = 2
-COMMANDS = {"mnist": "make bench-accuracy DATA=FOLDER", "digits": "python -m bench accuracy --task digits"}
+COMMANDS = {"mnist": "python -m bench accuracy --data FOLDER", "digits": "python -m bench accuracy --task digits"}
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Wanted:
 def run(wanted: Wanted) -> None:
     """Run what is missing. A trial with few images is stored apart, and no result is made of it."""
     trial = wanted.setting.images is not None
-    name = result_name(wanted.setting.problem)
-    runs = Runs(OUT / f"{name}_trial.jsonl" if trial else RESULTS / f"{name}.jsonl")
+    stored = result_name(wanted.setting.problem, PROBLEMS[wanted.setting.problem].epochs)
+    runs = Runs(OUT / f"{stored}_trial.jsonl" if trial else RESULTS / f"{stored}.jsonl")
     context = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks
     with ProcessPoolExecutor(
         wanted.jobs,
@@ -65,13 +65,16 @@ def run(wanted: Wanted) -> None:
                     pass
     if not trial:
         seeds = PROBLEMS[wanted.setting.problem].seeds
+        problem, epochs = wanted.setting.problem, wanted.setting.epochs
+        command = COMMANDS[problem] if epochs == PROBLEMS[problem].epochs else f"{COMMANDS[problem]} --epochs {epochs}"
         result = fold(runs, seeds, wanted.setting)
-        store(name, {"provenance": provenance(COMMANDS[wanted.setting.problem], list(seeds)), **result})
+        store(result_name(problem, epochs), {"provenance": provenance(command, list(seeds)), **result})
 
 
-def result_name(problem: str) -> str:
-    """Of the files in which a task's runs and their result are stored."""
-    return "accuracy" if problem == "mnist" else f"accuracy_{problem}"
+def result_name(problem: str, epochs: int) -> str:
+    """Of the file in which a task's result is stored; that of its usual epochs names the file of all its runs too."""
+    name = "accuracy" if problem == "mnist" else f"accuracy_{problem}"
+    return name if epochs == PROBLEMS[problem].epochs else f"{name}_{epochs}_epochs"
 
 
 def _tests(wanted: Wanted, seed: int, find: Callable[[Task], dict[str, Any] | None]) -> Iterator[Task]:

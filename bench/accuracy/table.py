@@ -39,32 +39,35 @@ def percent(row: dict[str, Any], storage: str) -> Spread | None:
 
 def accuracy_table(result: dict[str, Any]) -> str:
     """Accuracy against numbers: a row a budget, a column a method, the best in bold; unreachable budgets below."""
-    lines = _header(["numbers", *METHODS])
+    methods = _methods(result)
+    lines = _header(["numbers", *methods])
     for budget in _budgets(result):
         rows = _of_budget(result, budget)
-        cells = [_cell(rows[method], "fp32", result["seeds"], in_bytes=False) for method in METHODS]
+        cells = [_cell(rows[method], "fp32", result["seeds"], in_bytes=False) for method in methods]
         lines.append(_line([f"≤ {budget:,}", *_best_in_bold(cells)]))
     return "\n".join([*lines, "", *_reasons(result)])
 
 
 def bytes_table(result: dict[str, Any]) -> str:
     """Accuracy against bytes: a row a budget and form of storage, a column a method, the best in bold."""
-    lines = _header(["numbers", "stored as", *METHODS])
-    forms = list(dict.fromkeys(form for method in METHODS.values() for form in method.stored_as))
+    methods = _methods(result)
+    lines = _header(["numbers", "stored as", *methods])
+    forms = list(dict.fromkeys(form for method in methods for form in METHODS[method].stored_as))
     for budget in _budgets(result):
         rows = _of_budget(result, budget)
         for storage in forms:
-            cells = [_cell(rows[method], storage, result["seeds"], in_bytes=True) for method in METHODS]
+            cells = [_cell(rows[method], storage, result["seeds"], in_bytes=True) for method in methods]
             lines.append(_line([f"≤ {budget:,}", storage, *_best_in_bold(cells)]))
     return "\n".join(lines)
 
 
 def choices_table(result: dict[str, Any]) -> str:
     """What each method used: recipe and learning rate."""
-    lines = _header(["numbers", *METHODS])
+    methods = _methods(result)
+    lines = _header(["numbers", *methods])
     for budget in _budgets(result):
         rows = _of_budget(result, budget)
-        cells = [f"{rows[m]['recipe']}, {rows[m]['rate']:g}" if rows[m].get("runs") else "-" for m in METHODS]
+        cells = [f"{rows[m]['recipe']}, {rows[m]['rate']:g}" if rows[m].get("runs") else "-" for m in methods]
         lines.append(_line([f"≤ {budget:,}", *cells]))
     return "\n".join(lines)
 
@@ -105,9 +108,15 @@ def _reasons(result: dict[str, Any]) -> list[str]:
     """Why there is no figure: a line a method."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for row in result["rows"]:
-        if "unreachable" in row:
+        if "unreachable" in row and row["method"] in _methods(result):
             reasons.setdefault((row["method"], row["unreachable"]), []).append(f"{row['budget']:,}")
     return [f"- `{method}` at {', '.join(budgets)}: {reason}." for (method, reason), budgets in reasons.items()]
+
+
+def _methods(result: dict[str, Any]) -> list[str]:
+    """Those with a run."""
+    run = {row["method"] for row in result["rows"] if row.get("runs")}
+    return [method for method in METHODS if method in run]
 
 
 def _budgets(result: dict[str, Any]) -> list[int]:

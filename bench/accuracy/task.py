@@ -11,6 +11,8 @@ from bench.accuracy.factors import Form, total
 Stage = Literal["validation", "test"]
 PROTOCOL = 2
 """Raised with every change of the fit or the training, so that runs stored before are not taken for these."""
+_LATER = ("natural_epochs", "crop")
+"""What the first runs knew nothing of: it is part of a run only where it is not 0."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Task:
         bits: In which each number is trained and stored; None for floats.
         problem: Name of what is learned.
         natural_epochs: The last epochs, in which steps follow the natural gradient.
+        crop: Pixels by which images are moved at random, at most, in each step.
     """
 
     stage: Stage
@@ -44,6 +47,7 @@ class Task:
     bits: int | None = None
     problem: str = "mnist"
     natural_epochs: int = 0
+    crop: int = 0
 
     @property
     def numbers(self) -> int:
@@ -53,8 +57,8 @@ class Task:
     def to_json(self) -> dict[str, Any]:
         """The run as JSON-compatible data."""
         return {
-            **{name: value for name, value in vars(self).items() if name not in ("forms", "natural_epochs")},
-            **({"natural_epochs": self.natural_epochs} if self.natural_epochs else {}),  # older runs have none
+            **{name: value for name, value in vars(self).items() if name not in {"forms", *_LATER}},
+            **{name: vars(self)[name] for name in _LATER if vars(self)[name]},
             "numbers": self.numbers,
             "forms": {layer: form.describe() for layer, form in self.forms.items()},
         }

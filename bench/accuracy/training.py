@@ -1,25 +1,23 @@
 """Fine-tuning, the same for every method, and the accuracy of what comes out.
 
-It is the training of `adtn.fine_tune`, with one learning rate for the factors of whatever method.
+It is the loop of `adtn.fine_tune`, with one learning rate for the factors of whatever method.
 """
 
-import math
 import statistics
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from adtn import ADTN, FineTuneOptions
-from adtn.decoding import decoded_once
+from adtn import FineTuneOptions
 from adtn.errors import TrainingDiverged
-from adtn.feeding import MicroBatch
-from adtn.losses import distillation_loss
-from adtn.schedules import scheduler
-from adtn.stages import NaturalEpochs, phase_in_rounding
+from adtn.feeding import Feed, Samples
+from adtn.fine_tuning import run_stages
+from adtn.stages import AdamEpochs, NaturalEpochs, Stage
 from bench.accuracy.factors import Factors, Gates
+from worker.augmentation import cropped
 
 DENSE_RATE = 0.005
 BATCH = 64
@@ -41,6 +39,7 @@ class Training:
         seed: Of their order.
         bits: Gates are trained as integers of so many bits; None as floats. For networks of gates only.
         natural_epochs: The last epochs, in which steps follow the natural gradient. For networks of gates only.
+        crop: Pixels by which images are moved at random, at most, in each step.
     """
 
     rate: float
@@ -48,9 +47,17 @@ class Training:
     seed: int
     bits: int | None = None
     natural_epochs: int = 0
+    crop: int = 0
 
 
-def fine_tune(model: nn.Module, images: Tensor, labels: Tensor, targets: Tensor, training: Training) -> None:
+def fine_tune(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    targets: Tensor,
+    training: Training,
+    teacher: nn.Module | None = None,
+) -> None:
     """Adam on cross entropy and on the distance from the teacher's outputs, after a warm-up along a cosine.
 
     Args:
@@ -59,6 +66,7 @@ def fine_tune(model: nn.Module, images: Tensor, labels: Tensor, targets: Tensor,
         labels: (N,).
         targets: The teacher's outputs, (N, classes).
         training: Rate, epochs and so on.
+        teacher: Where images are cropped: it sees them so too.
 
     Raises:
         TrainingDiverged: The loss is no longer finite, or higher in the last epoch than in the first.
@@ -67,98 +75,32 @@ def fine_tune(model: nn.Module, images: Tensor, labels: Tensor, targets: Tensor,
     if training.bits is not None:
         for adtn in gates:
             adtn.quantise(training.bits)
-            adtn.rounding = 0.0
     model.train()
+    options = FineTuneOptions(
+        epochs=training.epochs, natural_epochs=training.natural_epochs, batch_size=BATCH, temperature=TEMPERATURE
+    )
+    if training.crop == 0:
+        feed = Feed(Samples(images, labels, targets), images.device, training.seed)
+    else:
+        assert teacher is not None
+        feed = Feed(
+            Samples(images, labels),
+            images.device,
+            training.seed,
+            lambda batch, generator: cropped(batch, training.crop, torch.zeros(1), generator),
+            partial(outputs_of, teacher),
+        )
     torch.manual_seed(training.seed)  # of what the curvature is estimated with
-    run = _Run(model, gates, images, labels, targets, training, torch.Generator().manual_seed(training.seed))
-    epoch_losses = _adam_epochs(run, training.epochs - training.natural_epochs)
+    stages: list[Stage] = [AdamEpochs(_optimiser(model, training.rate), options, gates, feed)]
     if training.natural_epochs:
-        epoch_losses += _natural_epochs(run, training.natural_epochs)
+        stages.append(NaturalEpochs(model, replace(options, batch_size=_SEEN_TOGETHER), gates, images))
+    _, losses = run_stages(model, model, stages, feed, options)
     for adtn in gates:
         adtn.rounding = 1.0
-    if epoch_losses and epoch_losses[-1] > epoch_losses[0]:
-        first, last = epoch_losses[0], epoch_losses[-1]
+    first = statistics.fmean(losses[: feed.steps(stages[0].batch_size)])
+    last = statistics.fmean(losses[-feed.steps(stages[-1].batch_size) :])
+    if last > first:
         raise TrainingDiverged(f"the loss rose from {first:.3g} to {last:.3g} with a learning rate of {training.rate}")
-
-
-def _adam_epochs(run: "_Run", epochs: int) -> list[float]:
-    """The mean loss of each epoch."""
-    optimiser = _optimiser(run.model, run.training.rate)
-    steps = epochs * math.ceil(len(run.images) / BATCH)
-    rates = scheduler("cosine", optimiser, steps)
-    step = 0
-    means = []
-    for _ in range(epochs):
-        losses = []
-        for batch in run.batches(BATCH):
-            if run.training.natural_epochs == 0:
-                phase_in_rounding(run.gates, step, steps)
-            loss = run.loss(batch)
-            losses.append(float(loss.detach()))
-            optimiser.zero_grad()
-            torch.autograd.backward(loss)
-            optimiser.step()
-            rates.step()
-            step += 1
-        means.append(statistics.fmean(losses))
-    return means
-
-
-def _natural_epochs(run: "_Run", epochs: int) -> list[float]:
-    """The mean loss of each epoch of natural-gradient steps, as `adtn.fine_tune` makes them."""
-    options = FineTuneOptions(batch_size=_SEEN_TOGETHER, natural_epochs=epochs, temperature=TEMPERATURE)
-    stage = NaturalEpochs(run.model, options, run.gates, run.images)
-    steps = epochs * math.ceil(len(run.images) / stage.batch_size)
-    step = 0
-    means = []
-    for _ in range(epochs):
-        losses = []
-        for batch in run.batches(stage.batch_size):
-            stage.before(step, steps)
-            stage.zero_grad()
-            value = 0.0
-            with decoded_once(run.model):
-                for part in torch.split(batch, _SEEN_TOGETHER):
-                    share = len(part) / len(batch)
-                    loss = share * run.loss(part)
-                    value += float(loss.detach())
-                    torch.autograd.backward(loss)
-                    stage.observe(MicroBatch(run.images[part], run.labels[part], run.targets[part], share))
-            stage.step(step, steps)
-            losses.append(value)
-            step += 1
-        means.append(statistics.fmean(losses))
-    return means
-
-
-@dataclass(frozen=True)
-class _Run:
-    """A training: the model, its networks of gates, what it learns from, and the order of the images."""
-
-    model: nn.Module
-    gates: list[ADTN]
-    images: Tensor
-    labels: Tensor
-    targets: Tensor
-    training: Training
-    order: torch.Generator
-
-    def batches(self, size: int) -> Iterator[Tensor]:
-        """Indices of the images of each step of an epoch."""
-        return iter(torch.split(torch.randperm(len(self.images), generator=self.order), size))
-
-    def loss(self, batch: Tensor) -> Tensor:
-        """The mean over a batch.
-
-        Raises:
-            TrainingDiverged: It is not finite.
-        """
-        outputs = self.model(self.images[batch])
-        loss = functional.cross_entropy(outputs, self.labels[batch])
-        loss = loss + distillation_loss(outputs, self.targets[batch], TEMPERATURE)
-        if not math.isfinite(float(loss.detach())):
-            raise TrainingDiverged(f"the loss is {float(loss)} with a learning rate of {self.training.rate}")
-        return loss
 
 
 @torch.no_grad()

@@ -77,8 +77,8 @@ def measure(task: Task) -> dict[str, Any]:
     clock.lap("fit")
     row = {"key": task.key, **task.to_json(), "errors": errors}
     try:
-        training = Training(task.rate, task.epochs, task.seed, task.bits, task.natural_epochs)
-        fine_tune(model, *data.train, base.targets, training)
+        training = Training(task.rate, task.epochs, task.seed, task.bits, task.natural_epochs, task.crop)
+        fine_tune(model, *data.train, base.targets, training, base.model)
     except TrainingDiverged as error:
         return {**row, "diverged": str(error), "seconds": clock.laps}
     clock.lap("train")

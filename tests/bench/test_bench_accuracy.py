@@ -25,6 +25,7 @@ from bench.accuracy.mnist import MNIST
 from bench.accuracy.model import QuickLeNet5
 from bench.accuracy.problems import PROBLEMS
 from bench.accuracy.results import Runs, fold
+from bench.accuracy.run import result_name
 from bench.accuracy.storage import COMMON
 from bench.accuracy.table import Spread, accuracy_table, bytes_table, choices_table, spread
 from bench.accuracy.task import Task
@@ -213,6 +214,22 @@ def test_training_moves_factors_and_the_dense_rest_at_their_own_rates() -> None:
     assert moved == pytest.approx([0.04, 0.005], rel=0.01)
 
 
+def test_where_images_are_cropped_the_teacher_sees_what_the_model_sees() -> None:
+    torch.manual_seed(0)
+    images, labels = torch.rand(BATCH, 1, 28, 28), torch.randint(10, (BATCH,))
+    model, teacher = QuickLeNet5(), QuickLeNet5()
+    seen: dict[nn.Module, list[Tensor]] = {model: [], teacher: []}
+    for network, inputs in seen.items():
+        network.register_forward_pre_hook(lambda _, given, kept=inputs: kept.append(given[0]))
+    fine_tune(model, images, labels, torch.empty(0), Training(0.0, 1, 0, crop=1), teacher)
+    (by_model,), (*by_teacher,) = seen.values()
+    assert torch.equal(torch.cat(by_teacher), by_model)
+    inner = [image[:, 1:-1, 1:-1] for image in by_model]  # what no padding reaches
+    pieces = images.unfold(2, 26, 1).unfold(3, 26, 1).flatten(0, 3)  # (N * 9, 26, 26): one starts at each crop's corner
+    assert all(any(torch.equal(one.squeeze(0), piece) for piece in pieces) for one in inner[:4])
+    assert not torch.equal(by_model.sum((1, 2, 3)).sort().values, images.sum((1, 2, 3)).sort().values)
+
+
 def make_task(**changes: Any) -> Task:
     forms = forms_of("mnist", "low_rank", "default", 1000)
     return dataclasses.replace(Task("validation", "low_rank", "default", forms, 1000, 0, 0.02, 3, None), **changes)
@@ -237,6 +254,8 @@ def test_the_key_tells_runs_apart_but_not_names_of_recipes() -> None:
         make_task(epochs=4),
         make_task(images=100),
         make_task(bits=4),
+        make_task(natural_epochs=1),
+        make_task(crop=1),
         make_task(forms={**task.forms, "fc1": LowRank((120, 400), 2)}),
     ]
     assert len({task.key, *(other.key for other in others)}) == 1 + len(others)
@@ -253,6 +272,11 @@ def run_of(task: Task, accuracy: float) -> dict[str, Any]:
         "seconds": {"fit": 1.0},
         "commit": "0123456789ab",
     }
+
+
+def test_other_epochs_have_a_result_of_their_own() -> None:
+    names = [result_name("mnist", 5), result_name("mnist", 20), result_name("digits", 30), result_name("digits", 5)]
+    assert names == ["accuracy", "accuracy_20_epochs", "accuracy_digits", "accuracy_digits_5_epochs"]
 
 
 def test_runs_are_found_again_and_the_best_of_the_grid_is_chosen(tmp_path: Path) -> None:
