@@ -191,8 +191,8 @@ class AugmentSettings(Request):
         default=0.0,
         ge=0,
         le=0.5,
-        description="Height and width of each image are drawn out or pressed together about its centre, each by a factor "
-        "of its own between 1 - stretch and 1 + stretch.",
+        description="Height and width of each image are stretched about its centre, each by a factor of its own "
+        "between 1 - stretch and 1 + stretch.",
     )
 
     @property
