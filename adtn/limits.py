@@ -2,5 +2,5 @@
 
 MOST_NATURAL_NUMBERS = 4096
 """Trained numbers, gates and others together."""
-OBSERVED = 0.5
+OBSERVED = 0.25
 """Of the samples, those that the curvature is estimated from: a sample takes several times what its gradient does."""
