@@ -94,8 +94,9 @@ def test_a_model_is_compressed_where_it_is() -> None:
         {"accumulate": 3},
         {"gate_bits": 4},
         {"dense": "freeze", "transform": lambda batch, generator: batch.flip(-1)},
+        {"dense": "freeze", "natural_epochs": 1},
     ],
-    ids=["plain", "kept activations", "micro-batches", "rounded gates", "transformed"],
+    ids=["plain", "kept activations", "micro-batches", "rounded gates", "transformed", "natural gradient"],
 )
 def test_fine_tuning_takes_the_steps_of_the_cpu(options: dict[str, Any]) -> None:
     expected = compressed()
