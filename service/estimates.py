@@ -35,6 +35,8 @@ DECODING_TENSORS = 4
 """Of the size of a weight, at any depth, for decoding it and for the gradient (docs/contraction.md)."""
 FIT_TENSORS = 3
 """Further ones of the fit: the weight, its difference from the network, and that weighted by the inputs' moments."""
+NATURAL_MATRICES = 4
+"""Of as many rows as numbers are trained: the curvature, its mean, that damped, and its factor."""
 
 BYTES_OF_DTYPE = {"float64": 8, "F64": 8, "float16": 2, "F16": 2, "bfloat16": 2, "BF16": 2}
 DEFAULT_BYTES = 4
@@ -79,7 +81,7 @@ def estimate(
         parameters=_size(plan.original, plan.parameters),
         bytes=_size(sum(layer.original_bytes for layer in layers), sum(layer.compressed_bytes for layer in layers)),
         seconds=round(START_SECONDS + (_measuring_seconds(plan) if measured else 0) + trials + once),
-        memory_bytes=_memory(settings, plan, checkpoint, dataset),
+        memory_bytes=_memory(settings, plan, work, checkpoint, dataset),
         fine_tuning=work.view() if work.steps else None,
         rough=[*(PLANNED if search or measured else ()), "seconds", "memory_bytes"],
         search=search,
@@ -149,16 +151,20 @@ def _tune_seconds(settings: JobSettings, plan: Plan, work: Tuning) -> float:
 def _natural_seconds(settings: JobSettings, plan: Plan, work: Tuning) -> float:
     """What natural-gradient epochs take besides: curvature, for which each weight's gradient is led to its gates."""
     observed = settings.fine_tune.natural_epochs * work.samples * OBSERVED
-    trained = work.gates if work.frozen else work.gates + work.dense
-    return observed * (sum(_decode_seconds(entry) for entry in plan.entries) + trained**2 / OPERATIONS_A_SECOND)
+    return observed * (sum(_decode_seconds(entry) for entry in plan.entries) + work.trained**2 / OPERATIONS_A_SECOND)
 
 
-def _memory(settings: JobSettings, plan: Plan, checkpoint: FileRecord, dataset: FileRecord | None) -> int:
-    """The copies of the model; the tensors of the largest weight; the data."""
+def _memory(
+    settings: JobSettings, plan: Plan, work: Tuning, checkpoint: FileRecord, dataset: FileRecord | None
+) -> int:
+    """The copies of the model; the tensors of the largest weight; the matrices of natural-gradient steps; the data."""
     largest = max((entry.structure.size for entry in plan.entries), default=0)
     data = _data_bytes(settings, dataset) if dataset else 0
     copies = FROZEN_COPIES if settings.fine_tune.dense == "freeze" else TRAINED_COPIES
-    return START_BYTES + copies * checkpoint.bytes + 4 * (DECODING_TENSORS + FIT_TENSORS) * largest + data
+    numbers = (DECODING_TENSORS + FIT_TENSORS) * largest
+    if settings.fine_tune.natural_epochs:
+        numbers += NATURAL_MATRICES * work.trained**2
+    return START_BYTES + copies * checkpoint.bytes + 4 * numbers + data
 
 
 def _data_bytes(settings: JobSettings, dataset: FileRecord) -> int:

@@ -52,10 +52,15 @@ class Tuning:
     augmented: bool
     outputs_too_large: bool
 
+    @property
+    def trained(self) -> int:
+        """Numbers that are trained."""
+        return self.gates if self.frozen else self.gates + self.dense
+
     def view(self) -> EstimatedFineTuning:
         """As it is sent."""
         return EstimatedFineTuning(
-            trained_parameters=self.gates if self.frozen else self.gates + self.dense,
+            trained_parameters=self.trained,
             kept_layers=list(self.kept_layers),
             cached_bytes=self.cached_bytes,
         )

@@ -514,6 +514,8 @@ def test_an_estimate_says_what_is_trained_and_what_is_computed_once(checkpoint: 
     # Half of the copies of the checkpoint: no gradient and no moments of Adam for what is frozen.
     size = api.get(f"/v1/files/{checkpoint}").json()["bytes"]
     assert whole["memory_bytes"] - gates["memory_bytes"] == 3 * size
+    along = estimate({"dense": "freeze", "epochs": 2, "natural_epochs": 1})
+    assert along["memory_bytes"] - gates["memory_bytes"] == 4 * 4 * numbers**2
 
     convolution = estimate({"dense": "freeze"}, ["conv2"])["fine_tuning"]
     assert (convolution["kept_layers"], convolution["cached_bytes"]) == (["conv1"], None)
