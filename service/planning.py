@@ -41,6 +41,24 @@ def check_names(settings: JobSettings) -> None:
         raise fault("validation_failed", "/compression/target/max_accuracy_drop", detail)
 
 
+def check_time(settings: JobSettings, task_limit_s: int) -> None:
+    """Refuse a search that may go on until the worker gives the job up: its trials would be lost.
+
+    Args:
+        settings: Of the job.
+        task_limit_s: The longest that a job may take.
+
+    Raises:
+        ProblemError: validation_failed.
+    """
+    if is_searched(settings.compression) and 60 * settings.search.max_minutes > task_limit_s:
+        detail = (
+            f"expected at most {task_limit_s / 60:g} minutes, the longest that a whole job may take here, "
+            f"got {settings.search.max_minutes:g}"
+        )
+        raise fault("validation_failed", "/search/max_minutes", detail)
+
+
 def check_network(settings: JobSettings, checkpoint: FileRecord) -> None:
     """Refuse data that there is no network to use on: neither a name, nor a graph in the checkpoint.
 

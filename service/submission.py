@@ -17,7 +17,7 @@ from jobs.schemas.settings import JobSettings
 from jobs.states import Purpose
 from jobs.tables import JobRow
 from service.errors import faults, invalid
-from service.planning import check_names, check_network, plans_for, require_ready
+from service.planning import check_names, check_network, check_time, plans_for, require_ready
 from service.resources import Resources
 from service.uploads import Upload
 from service.views import job_views
@@ -67,6 +67,7 @@ def submit(
         ProblemError: The settings, a file or the key cannot be accepted. Nothing was stored then.
     """
     check_names(settings)
+    check_time(settings, resources.settings.task_limit_s)
 
     def create(session: Session) -> JobRow:
         for new in new_files:
@@ -126,6 +127,7 @@ def inspected(resources: Resources, owner: str, settings: JobSettings) -> tuple[
         ProblemError: not_found, file_not_ready, file_rejected or wrong_purpose.
     """
     check_names(settings)
+    check_time(settings, resources.settings.task_limit_s)
     checkpoint = files.get(resources.db, owner, settings.checkpoint)
     dataset = None
     if settings.dataset is not None and records.is_file_id(settings.dataset):

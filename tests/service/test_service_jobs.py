@@ -181,6 +181,17 @@ def test_a_form_needs_a_checkpoint_and_nothing_unknown(server: Server, api: http
             )
         ),
         ({"search": {"max_trials": 0}}, "validation_failed", "/search/max_trials", "greater than or equal to 1"),
+        (
+            {
+                "architecture": "lenet5",
+                "dataset": "digits",
+                "compression": {"target": {"max_accuracy_drop": 1}},
+                "search": {"max_minutes": 1441},
+            },
+            "validation_failed",
+            "/search/max_minutes",
+            "at most 1440 minutes, the longest that a whole job may take here, got 1441",
+        ),
         ({"search": {"max_hours": 1}}, "validation_failed", "/search/max_hours", "not permitted"),
         ({"compression": {"structure": "deep"}}, "validation_failed", "/compression/structure", "'auto'"),
         (
