@@ -154,9 +154,7 @@ def _natural_seconds(settings: JobSettings, plan: Plan, work: Tuning) -> float:
     return observed * (sum(_decode_seconds(entry) for entry in plan.entries) + work.trained**2 / OPERATIONS_A_SECOND)
 
 
-def _memory(
-    settings: JobSettings, plan: Plan, work: Tuning, checkpoint: FileRecord, dataset: FileRecord | None
-) -> int:
+def _memory(settings: JobSettings, plan: Plan, work: Tuning, checkpoint: FileRecord, dataset: FileRecord | None) -> int:
     """The copies of the model; the tensors of the largest weight; the matrices of natural-gradient steps; the data."""
     largest = max((entry.structure.size for entry in plan.entries), default=0)
     data = _data_bytes(settings, dataset) if dataset else 0
