@@ -72,6 +72,6 @@ METHODS: dict[str, Method] = {
     "ours": _OURS,
     "ours_natural": replace(_OURS, bits=(4,), natural=True, tuned_as="ours"),
     "tt_matrix_full": replace(_TT_MATRIX, natural=True, crop=1, tuned_as="tt_matrix"),
-    "ours_full": replace(_OURS, bits=(), natural=True, crop=1, tuned_as="ours"),
+    "ours_full": replace(_OURS, bits=(4,), natural=True, crop=1, tuned_as="ours"),
 }
 """In the order of the tables. No method has more recipes than its strongest peer, the TT-matrix."""

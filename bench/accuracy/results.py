@@ -9,7 +9,7 @@ from bench.accuracy.allocation import Unreachable
 from bench.accuracy.methods import METHODS
 from bench.accuracy.problems import PROBLEMS
 from bench.accuracy.task import Task
-from bench.accuracy.tuning import Choice, Setting, choice, final_tasks, grid
+from bench.accuracy.tuning import Choice, Setting, choice, final_tasks, finals, grid
 
 
 class Runs:
@@ -54,7 +54,7 @@ def fold(runs: Runs, seeds: Iterable[int], setting: Setting) -> dict[str, Any]:
         "validation": [
             _brief(row)
             for method in METHODS
-            for task in grid(method, budgets, setting)
+            for task in [*grid(method, budgets, setting), *finals(method, budgets, setting, runs.find)]
             if (row := runs.find(task)) is not None
         ],
     }
@@ -97,7 +97,7 @@ def _found(
 
 def _brief(row: dict[str, Any]) -> dict[str, Any]:
     """A run without what its row says already."""
-    repeated = {"key", "problem", "stage", "forms", "epochs", "images"}
+    repeated = {"key", "problem", "stage", "forms", "images"}
     if row["stage"] == "test":
-        repeated |= {"method", "recipe", "budget", "numbers", "rate"}
+        repeated |= {"method", "recipe", "budget", "numbers", "rate", "epochs"}
     return {name: value for name, value in row.items() if name not in repeated}

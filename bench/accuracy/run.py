@@ -1,7 +1,7 @@
 """Make every run that is not stored yet, store it, and fold the result."""
 
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from bench.accuracy.problem import OUT
 from bench.accuracy.problems import PROBLEMS
 from bench.accuracy.results import Runs, fold
 from bench.accuracy.task import Task
-from bench.accuracy.tuning import SEED, Setting, choice, final_tasks, grid
+from bench.accuracy.tuning import SEED, Find, Setting, choice, final_tasks, finals, grid
 from bench.record import RESULTS, provenance, store
 
 JOBS = 2
@@ -59,6 +59,11 @@ def run(wanted: Wanted) -> None:
         list(pool.map(worker.train_baseline, sorted({SEED, *wanted.seeds})))
         choices = (task for method in wanted.methods for task in grid(method, wanted.budgets, wanted.setting))
         _finish(pool, runs, choices)
+        _finish(
+            pool,
+            runs,
+            (task for method in wanted.methods for task in finals(method, wanted.budgets, wanted.setting, runs.find)),
+        )
         if not wanted.tune_only:
             for seed in sorted({SEED, *wanted.seeds}):  # the first seed's runs may change a choice
                 while _finish(pool, runs, _tests(wanted, seed, runs.find)):
@@ -77,7 +82,7 @@ def result_name(problem: str, epochs: int) -> str:
     return name if epochs == PROBLEMS[problem].epochs else f"{name}_{epochs}_epochs"
 
 
-def _tests(wanted: Wanted, seed: int, find: Callable[[Task], dict[str, Any] | None]) -> Iterator[Task]:
+def _tests(wanted: Wanted, seed: int, find: Find) -> Iterator[Task]:
     """The test runs of a seed, each with what was best on the validation images."""
     for method in wanted.methods:
         for budget in wanted.budgets:

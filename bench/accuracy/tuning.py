@@ -17,6 +17,10 @@ TUNING_BUDGETS = (250, 400, 1000, 5000)
 """Where the grid is run; another budget takes what was best at the nearest of these."""
 RATES = (5e-3, 2e-2, 4e-2, 8e-2)
 SEED = 0
+Find = Callable[[Task], dict[str, Any] | None]
+"""The stored row of a task, if there is one."""
+_FEW = 10
+"""Epochs of a test run for one of the grid, from which on the grid says too little: its best are then compared anew."""
 
 
 class Setting(NamedTuple):
@@ -33,6 +37,11 @@ class Setting(NamedTuple):
     images: int | None
     tuning_epochs: int
     problem: str = "mnist"
+
+    @property
+    def has_finals(self) -> bool:
+        """Whether the best of each recipe are trained on the validation images for all epochs before one is chosen."""
+        return self.epochs >= _FEW * self.tuning_epochs
 
 
 class Choice(NamedTuple):
@@ -89,14 +98,31 @@ def grid(method: str, budgets: Iterable[int], setting: Setting) -> Iterator[Task
                 continue
             seen.append(forms)
             for rate in RATES:
-                yield _task("validation", method, budget, SEED, Choice(recipe, rate, budget), setting)
+                chosen = Choice(recipe, rate, budget)
+                yield _task("validation", method, budget, SEED, chosen, setting, setting.tuning_epochs)
 
 
-def choice(method: str, budget: int, setting: Setting, find: Callable[[Task], dict[str, Any] | None]) -> Choice | None:
-    """The best of the grid at the nearest tuning budget whose recipe reaches this one, or None if it was not run.
+def finals(method: str, budgets: Iterable[int], setting: Setting, find: Find) -> Iterator[Task]:
+    """The validation runs of all epochs, trained as the method is: of each recipe the rate that was best in the grid.
 
-    A rate that was best after the few epochs of the grid may still be too high for all epochs: a choice whose test run
-    of the first seed diverged gives way to the next best. That says nothing of the test images.
+    They need the grid's runs; a recipe without any is left out.
+    """
+    if not setting.has_finals:
+        return
+    tasks = {task.key: task for budget in budgets for task in grid(method, [budget], setting)}
+    best: dict[tuple[str, int], Choice] = {}
+    for found in _ranked(tasks.values(), find):
+        best.setdefault((found.recipe, found.tuned_at), found)
+    for found in best.values():
+        yield _task("validation", method, found.tuned_at, SEED, found, setting, setting.epochs)
+
+
+def choice(method: str, budget: int, setting: Setting, find: Find) -> Choice | None:
+    """The best at the nearest tuning budget whose recipe reaches this one, or None if nothing was run.
+
+    The best of the finals, where there are any; else of the grid. A rate that was best after the few epochs of the grid
+    may still be too high for all epochs: a choice whose test run of the first seed diverged gives way to the next best.
+    That says nothing of the test images.
 
     Args:
         method: Name.
@@ -108,25 +134,29 @@ def choice(method: str, budget: int, setting: Setting, find: Callable[[Task], di
         Unreachable: The method has no form as small.
     """
     usable = reached(setting.problem, method, budget)
-    tasks = list(grid(method, [budget], setting))
-    rows = [(task, row) for task in tasks if task.recipe in usable and (row := find(task)) is not None]
-    scores = {Choice(task.recipe, task.rate, task.budget): _score(row) for task, row in rows}
-    ranked = sorted(scores, key=scores.__getitem__, reverse=True)
+    last = list(finals(method, [budget], setting, find))
+    compared = last if any(find(task) is not None for task in last) else grid(method, [budget], setting)
+    ranked = _ranked((task for task in compared if task.recipe in usable), find)
     lasting = (found for found in ranked if not _diverges(method, budget, found, setting, find))
     return next(lasting, ranked[0] if ranked else None)
 
 
 def final_tasks(method: str, budget: int, seed: int, chosen: Choice, setting: Setting) -> list[Task]:
     """The runs that are measured on the test images: with numbers trained as floats, and in each number of bits."""
-    task = _task("test", method, budget, seed, chosen, setting)
+    task = _task("test", method, budget, seed, chosen, setting, setting.epochs)
     return [task, *(replace(task, bits=bits) for bits in METHODS[method].bits)]
 
 
-def _diverges(
-    method: str, budget: int, chosen: Choice, setting: Setting, find: Callable[[Task], dict[str, Any] | None]
-) -> bool:
+def _ranked(tasks: Iterable[Task], find: Find) -> list[Choice]:
+    """What the tasks that were run stand for, the best on the validation images first."""
+    rows = [(task, row) for task in tasks if (row := find(task)) is not None]
+    scores = {Choice(task.recipe, task.rate, task.budget): _score(row) for task, row in rows}
+    return sorted(scores, key=scores.__getitem__, reverse=True)
+
+
+def _diverges(method: str, budget: int, chosen: Choice, setting: Setting, find: Find) -> bool:
     """Whether the first seed's run with a choice diverged."""
-    row = find(_task("test", method, budget, SEED, chosen, setting))
+    row = find(_task("test", method, budget, SEED, chosen, setting, setting.epochs))
     return row is not None and "diverged" in row
 
 
@@ -149,9 +179,8 @@ def _score(row: dict[str, Any]) -> float:
     return -1.0 if "diverged" in row else next(iter(row["stored"].values()))["accuracy"]
 
 
-def _task(stage: Stage, method: str, budget: int, seed: int, chosen: Choice, setting: Setting) -> Task:
+def _task(stage: Stage, method: str, budget: int, seed: int, chosen: Choice, setting: Setting, epochs: int) -> Task:
     forms = forms_of(setting.problem, method, chosen.recipe, budget)
-    epochs = setting.epochs if stage == "test" else setting.tuning_epochs
     trained = total(list(forms.values())) + PROBLEMS[setting.problem].dense
     natural = METHODS[method].natural and trained <= MOST_NATURAL_NUMBERS
     return Task(

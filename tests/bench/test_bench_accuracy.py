@@ -31,7 +31,7 @@ from bench.accuracy.table import Spread, accuracy_table, bytes_table, choices_ta
 from bench.accuracy.task import Task
 from bench.accuracy.training import BATCH, Training, fine_tune, outputs_of
 from bench.accuracy.tt_matrix import TTMatrix
-from bench.accuracy.tuning import RATES, Choice, Setting, choice, final_tasks, forms_of, grid
+from bench.accuracy.tuning import RATES, Choice, Setting, choice, final_tasks, finals, forms_of, grid
 from bench.accuracy.worker import check
 from bench.lenet5_mnist import LeNet5
 from bench.record import RESULTS
@@ -289,6 +289,24 @@ def test_runs_are_found_again_and_the_best_of_the_grid_is_chosen(tmp_path: Path)
         runs.add(run_of(task, 0.9 + task.rate))
     again = Runs(tmp_path / "runs.jsonl")
     assert choice("low_rank", 1500, SETTING, again.find) == Choice("default", 8e-2, 1000)
+
+
+def test_after_many_epochs_the_best_of_each_recipe_are_compared_anew(tmp_path: Path) -> None:
+    runs, setting = Runs(tmp_path / "runs.jsonl"), SETTING._replace(epochs=10)
+    names = list(METHODS["ours"].recipes)
+    for task in grid("ours_full", [1000], setting):
+        runs.add(run_of(task, 0.9 - names.index(task.recipe) / 100 + task.rate / 100))
+    assert choice("ours_full", 1500, setting, runs.find) == Choice(names[0], 8e-2, 1000)
+    assert list(finals("ours_full", [1000], SETTING, runs.find)) == []  # too few epochs
+    last = list(finals("ours_full", [1000, 1500], setting, runs.find))
+    assert [(task.recipe, task.rate, task.budget) for task in last] == [(name, 8e-2, 1000) for name in names]
+    assert {(task.stage, task.method, task.epochs, task.natural_epochs, task.crop) for task in last} == {
+        ("validation", "ours_full", 10, 7, 1)
+    }
+    for task in last:
+        runs.add(run_of(task, 0.8 + names.index(task.recipe) / 100))
+    assert choice("ours_full", 1500, setting, runs.find) == Choice(names[-1], 8e-2, 1000)
+    assert choice("ours", 1500, setting, runs.find) == Choice(names[0], 8e-2, 1000)  # its finals are its own
 
 
 def test_stored_runs_are_found_by_the_tasks_of_today() -> None:
