@@ -1,6 +1,6 @@
 """Data sets as the training loop takes them: checked uploads, and the digits that come with scikit-learn."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,11 +16,12 @@ from worker.resizing import resized, resized_split
 
 Normalize = Mapping[str, Sequence[float]]
 DIGITS_TEST_SHARE = 0.2
+SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples and labels of two splits.
+    """Samples and labels of two splits, or of three.
 
     Attributes:
         train_x: (samples, ...) float32; 8-bit images are scaled to [0, 1].
@@ -28,6 +29,8 @@ class Dataset:
         test_x: As train_x.
         test_y: As train_y.
         classes: The highest label plus one.
+        val_x: As train_x: samples that choices are made by, which nothing is trained on; None where there are none.
+        val_y: As train_y.
     """
 
     train_x: Tensor
@@ -35,6 +38,21 @@ class Dataset:
     test_x: Tensor
     test_y: Tensor
     classes: int
+    val_x: Tensor | None = None
+    val_y: Tensor | None = None
+
+    @property
+    def splits(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Samples and labels by the name of their split."""
+        splits = {"train": (self.train_x, self.train_y), "test": (self.test_x, self.test_y)}
+        if self.val_x is not None and self.val_y is not None:
+            splits["val"] = self.val_x, self.val_y
+        return splits
+
+    def with_samples(self, change: Callable[[Tensor], Tensor]) -> "Dataset":
+        """The same with the samples of every split changed."""
+        val_x = None if self.val_x is None else change(self.val_x)
+        return replace(self, train_x=change(self.train_x), test_x=change(self.test_x), val_x=val_x)
 
 
 def load(source: Path | str, normalize: Normalize | None = None, resize: Sequence[int] | None = None) -> Dataset:
@@ -57,7 +75,7 @@ def load(source: Path | str, normalize: Normalize | None = None, resize: Sequenc
     else:
         dataset = _named(str(source))
         if size is not None:
-            dataset = replace(dataset, train_x=resized(dataset.train_x, size), test_x=resized(dataset.test_x, size))
+            dataset = dataset.with_samples(lambda x: resized(x, size))
     return dataset if normalize is None else _normalized(dataset, normalize)
 
 
@@ -76,30 +94,30 @@ def fitted(dataset: Dataset, architecture: Architecture) -> Dataset:
         raise ProblemError(
             "dataset_mismatch", f"{architecture.name} expects samples of shape {expected}, got samples of shape {shape}"
         )
-    for name, labels in (("train_y", dataset.train_y), ("test_y", dataset.test_y)):
+    for split, (_, labels) in dataset.splits.items():
         highest = int(labels.max())
         if highest >= architecture.classes:
             raise ProblemError(
                 "labels_out_of_range",
-                f"{name}: expected labels from 0 to {architecture.classes - 1}, for {architecture.name} has "
+                f"{split}_y: expected labels from 0 to {architecture.classes - 1}, for {architecture.name} has "
                 f"{architecture.classes} classes, got {highest}",
             )
     if architecture.numbers is not None:
         _require_numbers(dataset, architecture.numbers)
     if shape == expected:
         return dataset
-    return replace(dataset, train_x=dataset.train_x.unsqueeze(1), test_x=dataset.test_x.unsqueeze(1))  # (N, 1, H, W)
+    return dataset.with_samples(lambda x: x.unsqueeze(1))  # (N, 1, H, W)
 
 
 def _require_numbers(dataset: Dataset, numbers: range) -> None:
     """Refuse samples with other numbers than a model takes, which are whole, such as places in a list of words."""
-    for name, samples in (("train_x", dataset.train_x), ("test_x", dataset.test_x)):
+    for split, (samples, _) in dataset.splits.items():
         least, most = samples.min(), samples.max()
         if not torch.equal(samples, samples.round()) or least < numbers[0] or most > numbers[-1]:
             raise ProblemError(
                 "dataset_mismatch",
-                f"{name}: the model takes whole numbers from {numbers[0]} to {numbers[-1]}, got numbers from {least:g} "
-                f"to {most:g}",
+                f"{split}_x: the model takes whole numbers from {numbers[0]} to {numbers[-1]}, got numbers from "
+                f"{least:g} to {most:g}",
             )
 
 
@@ -150,7 +168,7 @@ def _from_file(path: Path, size: tuple[int, int] | None) -> Dataset:
     """A data set that the sandbox wrote."""
     with safe_open(path, "pt") as file:
         stored = set(file.keys())
-        train_y, test_y = file.get_tensor("train_y"), file.get_tensor("test_y")
+        labels = {split: file.get_tensor(f"{split}_y") for split in SPLITS if f"{split}_y" in stored}
 
         def images(split: str) -> Tensor:
             if f"{split}_x" not in stored:
@@ -158,8 +176,9 @@ def _from_file(path: Path, size: tuple[int, int] | None) -> Dataset:
             x: Tensor = file.get_tensor(f"{split}_x")
             return x if size is None else resized(x, size)
 
-        train_x, test_x = _scaled(images("train")), _scaled(images("test"))
-    return Dataset(train_x, train_y, test_x, test_y, 1 + int(max(train_y.max(), test_y.max())))
+        samples = {f"{split}_x": _scaled(images(split)) for split in labels}
+    classes = 1 + max(int(y.max()) for y in labels.values())
+    return Dataset(**samples, **{f"{split}_y": y for split, y in labels.items()}, classes=classes)
 
 
 def _scaled(x: Tensor) -> Tensor:
@@ -184,4 +203,4 @@ def _normalized(dataset: Dataset, normalize: Normalize) -> Dataset:
         raise ProblemError("dataset_mismatch", "normalize.std: expected numbers above 0")
     if len(shape) != 2:
         mean, std = (values.reshape(-1, *[1] * (len(shape) - 1)) for values in (mean, std))  # (channels, 1, ...)
-    return replace(dataset, train_x=(dataset.train_x - mean) / std, test_x=(dataset.test_x - mean) / std)
+    return dataset.with_samples(lambda x: (x - mean) / std)

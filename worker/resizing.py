@@ -1,5 +1,6 @@
 """Images in another size: stretched, bilinear with antialiasing, as Pillow's `resize` with BILINEAR does it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -47,7 +48,7 @@ def resized_split(path: Path, split: str, size: Size | None) -> Tensor:
 
     Args:
         path: A checked file as `worker.sandbox.image_folder` describes it.
-        split: "train" or "test".
+        split: "train", "val" or "test".
         size: Of every image afterwards; None where the settings ask for none.
 
     Returns:
@@ -60,7 +61,10 @@ def resized_split(path: Path, split: str, size: Size | None) -> Tensor:
     with safe_open(path, "pt") as file:
         sizes, pixels = file.get_tensor(f"{split}_sizes"), file.get_slice(f"{split}_pixels")
         if size is None:
-            raise refused("dataset_mismatch", _differing(file.get_tensor("train_sizes"), file.get_tensor("test_sizes")))
+            stored = set(file.keys())
+            names = [name for name in ("train", "val", "test") if f"{name}_sizes" in stored]
+            differing = _differing({name: file.get_tensor(f"{name}_sizes") for name in names})
+            raise refused("dataset_mismatch", differing)
         channels = _channels(sizes, pixels.get_shape()[0])
         found = _empty((len(sizes), channels, *size), torch.uint8)
         start = 0
@@ -102,9 +106,8 @@ def _channels(sizes: Tensor, numbers: int) -> int:
     raise ProblemError("dataset_invalid", "the sizes of the images do not fit their pixels")
 
 
-def _differing(train: Tensor, test: Tensor) -> str:
+def _differing(splits: Mapping[str, Tensor]) -> str:
     """Which two images first differ in size."""
-    splits = {"train": train, "test": test}
     named = [(f"{split} image {n}", size) for split in splits for n, size in enumerate(splits[split].tolist())]
     first, size = named[0]
     other, differing = next((name, found) for name, found in named if found != size)

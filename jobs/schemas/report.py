@@ -1,6 +1,6 @@
 """The report of a job on the wire. Workers may add to it, so fields that are not named here are kept."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -90,16 +90,19 @@ class Trial(_Open):
 
 
 class Search(_Open):
-    """The search for the smallest model that keeps the accuracy, on training samples that were held out."""
+    """The search for the smallest model that keeps the accuracy, on samples that were held out."""
 
     max_accuracy_drop: float
     baseline_heldout_accuracy: float
     control_heldout_accuracy: float | None = Field(
         default=None,
         description="Of the original after the same training without these samples: fine-tuned trials are compared "
-        "with it. Null if no trial was trained.",
+        "with it. The original as it is where a validation split was held out. Null if no trial was trained.",
     )
     heldout_samples: int
+    heldout_split: Literal["train", "val"] = Field(
+        default="train", description="Where they are from: the training data, or a validation split of its own."
+    )
     trials: list[Trial]
 
 

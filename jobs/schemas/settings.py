@@ -64,7 +64,7 @@ class TargetSettings(Request):
     )
     max_accuracy_drop: Annotated[float, Field(ge=0, le=100)] | None = Field(
         default=None,
-        description="Percentage points of accuracy that may be lost on held-out training data: the smallest model that "
+        description="Percentage points of accuracy that may be lost on held-out data: the smallest model that "
         "keeps this is searched for. Needs a data set.",
     )
 

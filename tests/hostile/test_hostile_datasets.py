@@ -206,7 +206,7 @@ def test_two_files_for_one_part_are_refused(refuse: Refuse):
         ({"train_x": np.where(X == 7, np.nan, X), "test_x": X[:3] / 255}, "non_finite_values", "train_x.npy"),
         ({"train_x": X / 255, "test_x": X[:3] + np.inf}, "non_finite_values", "test_x.npy"),
         ({"train_x": X + 1e300, "test_x": X[:3] / 255}, "non_finite_values", "too large for float32"),
-        ({"train_x": X / 255}, "dataset_invalid", "both as 8-bit images or neither"),
+        ({"train_x": X / 255}, "dataset_invalid", "expected train_x, test_x all as 8-bit images or none of them"),
     ],
 )
 def test_arrays_that_do_not_hold_together_are_refused(refuse: Refuse, change: dict, code: str, said: str):

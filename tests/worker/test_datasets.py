@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
@@ -76,6 +76,18 @@ def test_a_normalisation_that_does_not_fit_is_refused(tmp_path: Path, shape, nor
     with pytest.raises(ProblemError, match=said) as caught:
         datasets.load(write(tmp_path / "d", shape), normalize)
     assert caught.value.code == "dataset_mismatch"
+
+
+def test_a_validation_split_is_treated_as_the_others(tmp_path: Path):
+    plain = load_file(write(tmp_path / "d", (4, 4)))
+    save_file(plain | {"val_x": plain["train_x"][1:].copy(), "val_y": np.array([2, 4])}, tmp_path / "v")
+    dataset = datasets.load(tmp_path / "v", {"mean": [0.1], "std": [0.5]}, [8, 6])
+    found = datasets.fitted(dataset, architecture((1, 8, 6), 5))
+    assert (found.classes, found.train_x.shape) == (5, (3, 1, 8, 6))
+    assert found.val_x is not None
+    assert torch.equal(found.val_x, found.train_x[1:])
+    with pytest.raises(ProblemError, match="val_y: expected labels from 0 to 3"):
+        datasets.fitted(dataset, architecture((1, 8, 6), 4))
 
 
 def test_an_unknown_name_is_told_what_is_known():

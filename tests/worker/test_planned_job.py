@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from support.worker_jobs import add_file, without_verification
-from torch import nn
+from torch import Tensor, nn
 
 from adtn import FineTuned
 from adtn.errors import TrainingDiverged
@@ -171,6 +171,33 @@ def test_a_trained_model_is_compared_with_the_original_trained_likewise(
     assert report["search"]["baseline_heldout_accuracy"] == 1.0
     assert report["search"]["control_heldout_accuracy"] == 0.9
     assert (trial["drop"], trial["kept"], trial["fine_tuned"]) == (pytest.approx(2.0), True, True)
+
+
+def test_a_validation_split_decides_in_place_of_training_samples(
+    make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = datasets.load("digits")
+    val_x, val_y = real.train_x[:100], (real.train_y[:100] + (torch.arange(100) < 30)) % 10  # 30 wrong labels
+    data = replace(real, train_x=real.train_x[100:], train_y=real.train_y[100:], val_x=val_x, val_y=val_y)
+    monkeypatch.setattr(datasets, "load", lambda *_: data)
+    seen: list[Tensor] = []
+    fine_tune = trials.fine_tune
+
+    def watched(model: nn.Module, samples: tuple[Tensor, Tensor], *others: Any) -> FineTuned:
+        seen.append(samples[0])
+        return fine_tune(model, samples, *others)
+
+    monkeypatch.setattr(trials, "fine_tune", watched)
+    report = run(make_job(compression=target(max_accuracy_drop=100), search={"max_trials": 1})).report
+    search, (trial,) = report["search"], report["search"]["trials"]
+    assert (search["heldout_split"], search["heldout_samples"]) == ("val", 100)
+    assert search["control_heldout_accuracy"] == search["baseline_heldout_accuracy"] <= 0.75
+    assert trial["drop"] == pytest.approx(
+        100 * (search["baseline_heldout_accuracy"] - trial["heldout_accuracy"]), abs=1e-3
+    )
+    assert report["sensitivity"]["samples"] == 100
+    (trained,) = seen  # no control
+    assert torch.equal(trained.sum((1, 2, 3)).sort().values, data.train_x.sum((1, 2, 3)).sort().values)
 
 
 def test_a_training_that_harms_the_original_too_excuses_nothing(

@@ -84,6 +84,19 @@ def test_images_of_several_sizes_become_one(read: Read):
     assert dataset.classes == 2
 
 
+def test_images_of_several_sizes_may_have_a_validation_split(read: Read):
+    paths = [*numbered("train/cat", 2), *numbered("train/dog", 2), *numbered("test/dog", 1), *numbered("val/dog", 1)]
+    pixels = [noise(6, 5, 3, seed) for seed in range(5)] + [noise(3, 8, 3, 5)]
+    path = read({name: png(image) for name, image in zip(paths, pixels, strict=True)})
+    dataset = datasets.load(path, resize=[7, 6])
+    assert dataset.val_x is not None
+    assert dataset.val_y is not None
+    require_close((dataset.val_x * 255).round(), by_pillow(pixels[5], (7, 6)).transpose(2, 0, 1)[None])
+    assert dataset.val_y.tolist() == [1]
+    with pytest.raises(ProblemError, match=r"train image 0 is 6 x 5 .*, val image 0 is 3 x 8"):
+        datasets.load(path)
+
+
 def test_images_of_several_sizes_need_one(read: Read):
     path = read(folder(SPLIT) | {"test/cat/0.png": png(noise(3, 8, 3, 9))})
     with pytest.raises(ProblemError) as caught:

@@ -15,6 +15,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch
 
+from jobs.problems import ProblemError
 from worker.sandbox import Inspection, Limits, read_upload
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -83,7 +84,7 @@ def require_same(found: Inspection, arrays: Arrays, dtype: str) -> None:
         assert stored[name].dtype == expected.dtype, name
         np.testing.assert_array_equal(stored[name], expected)
     assert found.summary == {
-        "splits": {"train": 50, "test": 20},
+        "splits": {"train": 50, "test": 20} | ({"val": len(arrays["val_y"])} if "val_y" in arrays else {}),
         "shape": list(arrays["train_x"].shape[1:]),
         "classes": 5,
         "dtype": dtype,
@@ -92,6 +93,39 @@ def require_same(found: Inspection, arrays: Arrays, dtype: str) -> None:
     }
     assert found.layers == []
     assert found.aliases == {}
+
+
+@pytest.mark.parametrize("kind", ["npz", "safetensors"])
+def test_a_validation_split_is_kept(tmp_path: Path, read: Any, arrays: Arrays, kind: str):
+    rng = np.random.default_rng(1)
+    arrays |= {"val_x": rng.integers(0, 256, (7, 6, 7), dtype=np.uint8), "val_y": np.arange(7, dtype=np.uint8) % 4}
+    path = tmp_path / "data"
+    if kind == "npz":
+        with path.open("wb") as file:
+            np.savez(file, **arrays)
+    else:
+        save_file(arrays, path)
+    require_same(read(path), arrays, "uint8")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"val_y": None}, "val_y is missing"),
+        ({"val_x": None}, "val_x is missing"),
+        ({"val_x": np.zeros((7, 6, 6), np.uint8)}, r"val_x: expected samples of shape \(6, 7\)"),
+        ({"val_y": np.zeros(6, np.uint8)}, "val: expected a label a sample, got 7 samples, 6 labels"),
+        ({"val_x": np.zeros((7, 6, 7), np.float32)}, "train_x, val_x, test_x all as 8-bit images or none"),
+    ],
+)
+def test_a_validation_split_that_does_not_fit_is_refused(
+    tmp_path: Path, read: Any, arrays: Arrays, changed: dict[str, Any], said: str
+):
+    whole = arrays | {"val_x": np.zeros((7, 6, 7), np.uint8), "val_y": np.zeros(7, np.uint8)} | changed
+    save_file({name: array for name, array in whole.items() if array is not None}, tmp_path / "data")
+    with pytest.raises(ProblemError, match=said) as caught:
+        read(tmp_path / "data")
+    assert caught.value.code == "dataset_invalid"
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])

@@ -69,10 +69,17 @@ def test_validation_images_are_the_test_split_where_there_is_no_other(read: Read
     assert found.summary["notes"] == []
 
 
-def test_validation_images_beside_a_test_split_are_not_used_and_this_is_said(read: Read):
-    found = read(folder([*SPLIT, *numbered("val/cat", 4)]))
-    assert found.summary["splits"] == {"train": 5, "test": 3}
-    assert found.summary["notes"] == ["the 4 images of val/ are not used, for there is a test split"]
+@pytest.mark.parametrize("name", ["val", "valid", "Validation"])
+def test_validation_images_beside_a_test_split_are_a_split_of_their_own(read: Read, name: str):
+    files = folder([*SPLIT, *numbered(f"{name}/cat", 3), *numbered(f"{name}/dog", 1)])
+    found = read(files)
+    stored = load_file(found.tensors)
+    images = list(files.values())
+    assert found.summary["splits"] == {"train": 5, "val": 4, "test": 3}
+    assert found.summary["notes"] == []
+    require_images(stored["val_x"], images[8:])
+    require_images(stored["test_x"], images[5:8])
+    assert stored["val_y"].tolist() == [0, 0, 0, 1]
 
 
 def test_one_level_of_folders_is_split_by_names_alone(read: Read):

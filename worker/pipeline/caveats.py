@@ -75,7 +75,7 @@ def _beyond_promise(accuracies: Accuracies, settings: CompressionSettings) -> Ca
     return _caveat(
         "drop_beyond_target",
         f"on the {accuracies.samples:,} test samples, which took no part in the search, the drop is {drop:.2f} points; "
-        f"asked for were at most {promised:g}, which the trial kept on held-out training samples",
+        f"asked for were at most {promised:g}, which the trial kept on held-out samples",
     )
 
 
@@ -100,9 +100,10 @@ def _seen_by_original(accuracies: Accuracies, search: Mapping[str, object]) -> C
         return None
     return _caveat(
         "heldout_seen",
-        f"the original was trained on the held-out samples: it is right on {heldout:.2%} of them, and on "
-        f"{accuracies.baseline:.2%} of the test samples, so a drop on them says little about new data; the search may "
-        "have chosen a larger model than needed, and at a smaller max_accuracy_drop may fail for want of one",
+        "the original does as well on the held-out samples as if it had been trained on them: it is right on "
+        f"{heldout:.2%} of them, and on {accuracies.baseline:.2%} of the test samples, so a drop on them says little "
+        "about new data; the search may have chosen a larger model than needed, and at a smaller max_accuracy_drop "
+        "may fail for want of one",
     )
 
 

@@ -12,7 +12,7 @@ from adtn.plan import Plan
 from jobs.planning import candidates_of, is_searched, plan_of, plans_to_try, size_of, to_measure
 from jobs.problems import ProblemError
 from worker.pipeline.attempt import Attempt
-from worker.pipeline.heldout import Split, split
+from worker.pipeline.heldout import Parts, parts_of
 from worker.pipeline.moments import moments_of
 from worker.pipeline.progress import within
 from worker.pipeline.search import in_time
@@ -60,7 +60,7 @@ def choose(attempt: Attempt, teacher: nn.Module | None) -> Chosen:
     if measured is None and not searched:
         return Chosen(plan, moments_of(inputs, keys_of(plan), settings.seed))
     started = time.monotonic()
-    parts = split(inputs.dataset.train_y, settings.seed) if inputs.dataset is not None else None
+    parts = parts_of(inputs.dataset, settings.seed) if inputs.dataset is not None else None
     if searched:
         _check_held_out(parts)
     moments = _moments(attempt, parts)
@@ -76,7 +76,7 @@ def choose(attempt: Attempt, teacher: nn.Module | None) -> Chosen:
     return Chosen(plan, moments, sensitivity, trials.to_json(), trial.fine_tuned)
 
 
-def _moments(attempt: Attempt, parts: Split | None) -> dict[str, InputMoments]:
+def _moments(attempt: Attempt, parts: Parts | None) -> dict[str, InputMoments]:
     """Moments for every layer that may be encoded; held-out samples are not looked at."""
     settings, layers = attempt.job.settings, attempt.layers
     if settings.compression.structure == "auto":
@@ -93,23 +93,23 @@ def keys_of(plan: Plan) -> list[str]:
 
 
 def _sensitivity(
-    attempt: Attempt, found: Candidates, parts: Split | None, moments: Mapping[str, InputMoments], started: float
+    attempt: Attempt, found: Candidates, parts: Parts | None, moments: Mapping[str, InputMoments], started: float
 ) -> Sensitivity:
-    settings, dataset = attempt.job.settings, attempt.inputs.dataset
+    settings = attempt.job.settings
     target = size_of(settings.compression.target)
     samples: Tensor | None = None
-    if dataset is not None and parts is not None and len(parts.heldout):
-        samples = dataset.train_x[parts.heldout]
+    if parts is not None and len(parts.heldout_x):
+        samples = parts.heldout_x
     limit = target.limit(found.original) if target else found.original
     on_step = within(attempt.progress.step, 0.0, MEASURING if is_searched(settings.compression) else 1.0)
     deadline = started + MEASURING_TIME * 60 * settings.search.max_minutes
     return measure(attempt, found, limit, samples, moments, in_time(on_step, deadline))
 
 
-def _check_held_out(parts: Split | None) -> None:
+def _check_held_out(parts: Parts | None) -> None:
     """Refuse a search before any work, if there is nothing to hold out for it."""
     assert parts is not None, "settings with such a target and without data are refused"
-    if not len(parts.heldout):
+    if not len(parts.heldout_y):
         raise ProblemError(
             "dataset_invalid",
             f"max_accuracy_drop: expected enough training samples to hold some out, got {len(parts.train)}",

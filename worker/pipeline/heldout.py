@@ -1,9 +1,12 @@
-"""A part of the training data that is held out: on it the planner decides, so that the test set decides nothing."""
+"""Samples that are held out: on them the planner decides, so that the test set decides nothing."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+from worker.datasets import Dataset
 
 SHARE = 0.2
 MAX_SAMPLES = 10_000
@@ -11,24 +14,48 @@ MAX_SAMPLES = 10_000
 
 
 @dataclass(frozen=True)
-class Split:
-    """Indices of training samples, in random order.
+class Parts:
+    """What trials are trained on, and what decides between them.
 
     Attributes:
-        train: What trials are trained on.
-        heldout: What they are measured on.
+        train: Indices of training samples, in random order.
+        heldout_x: Samples that no trial is trained on, (N, ...), in random order.
+        heldout_y: Their labels, (N,).
+        heldout_split: Where they are from: the validation split, which the original was not trained on either, or the
+            training data.
     """
 
     train: Tensor
-    heldout: Tensor
+    heldout_x: Tensor
+    heldout_y: Tensor
+    heldout_split: Literal["train", "val"]
 
 
-def split(labels: Tensor, seed: int) -> Split:
+def parts_of(dataset: Dataset, seed: int) -> Parts:
+    """Hold out the validation split, or else a part of the training data; at most 10,000 samples.
+
+    Args:
+        dataset: The data.
+        seed: The same one gives the same parts.
+    """
+    if dataset.val_x is None or dataset.val_y is None:
+        train, held = split(dataset.train_y, seed)
+        return Parts(train, dataset.train_x[held], dataset.train_y[held], "train")
+    generator = torch.Generator().manual_seed(seed)
+    train = torch.randperm(len(dataset.train_y), generator=generator)
+    held = torch.randperm(len(dataset.val_y), generator=generator)[:MAX_SAMPLES]
+    return Parts(train, dataset.val_x[held], dataset.val_y[held], "val")
+
+
+def split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """Hold out a fifth of the samples of every class, at most 10,000 in all.
 
     Args:
         labels: Of the training data, (N,).
         seed: The same one gives the same split.
+
+    Returns:
+        The indices of the others and of those that are held out, each in random order.
     """
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     share = min(SHARE, MAX_SAMPLES / max(1, len(labels)))
@@ -37,4 +64,4 @@ def split(labels: Tensor, seed: int) -> Split:
     for label in torch.unique(shuffled):
         places = (shuffled == label).nonzero().flatten()
         held[places[: round(share * len(places))]] = True
-    return Split(order[~held], order[held])
+    return order[~held], order[held]

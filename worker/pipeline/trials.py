@@ -17,7 +17,7 @@ from worker.datasets import Dataset
 from worker.evaluation import top1
 from worker.pipeline.attempt import Attempt
 from worker.pipeline.compress import encode, fine_tune
-from worker.pipeline.heldout import Split
+from worker.pipeline.heldout import Parts
 from worker.pipeline.progress import within
 from worker.pipeline.search import in_time, smallest_that_keeps
 
@@ -65,7 +65,7 @@ class Trials:
     Args:
         attempt: The job; its model stays as it is.
         plans: The sizes, from the smallest model upwards.
-        parts: Which training samples train, and which are held out.
+        parts: Which samples train, and which are held out.
         moments: For the fits.
         teacher: Whose outputs are imitated, or None.
         on_step: Called with the share of the search done and a message.
@@ -76,7 +76,7 @@ class Trials:
         self,
         attempt: Attempt,
         plans: Sequence[Plan],
-        parts: Split,
+        parts: Parts,
         moments: Mapping[str, InputMoments],
         teacher: nn.Module | None,
         on_step: Callable[[float, str], None],
@@ -122,7 +122,8 @@ class Trials:
             "max_accuracy_drop": self.max_drop,
             "baseline_heldout_accuracy": self.baseline,
             "control_heldout_accuracy": self.control,
-            "heldout_samples": len(self._parts.heldout),
+            "heldout_samples": len(self._parts.heldout_y),
+            "heldout_split": self._parts.heldout_split,
             "trials": [asdict(trial) for trial in self.done],
         }
 
@@ -180,10 +181,13 @@ class Trials:
         """Train a copy of the original as trials are trained, and measure what is left of its accuracy.
 
         An original usually knows its training data by heart, the held-out samples among them. Training without them
-        makes it forget, and a compressed model as well: that is no loss by compression, and none on new data.
+        makes it forget, and a compressed model as well: that is no loss by compression, and none on new data. Of a
+        validation split it knows nothing, so there it counts as it is.
         """
         settings = self._attempt.job.settings.fine_tune
         self.control = self.baseline
+        if self._parts.heldout_split == "val":
+            return
         if settings.epochs == 0 or settings.dense == "freeze":  # nothing but gates is trained
             return
         model = copy.deepcopy(self._attempt.inputs.model)
@@ -214,15 +218,15 @@ class Trials:
         return in_time(step, self._started + 60 * self.caps.max_minutes)
 
     def _accuracy(self, model: nn.Module, on_step: Callable[[float, str], None]) -> float:
-        samples = self._dataset.train_x[self._parts.heldout], self._dataset.train_y[self._parts.heldout]
-        return top1(model, *samples, lambda done: on_step(done, "evaluating on held-out samples"))
+        samples, labels = self._parts.heldout_x, self._parts.heldout_y
+        return top1(model, samples, labels, lambda done: on_step(done, "evaluating on held-out samples"))
 
     def _failure(self) -> str:
         """Why there is no answer, and what came closest."""
         caps = f"{self.caps.max_trials} trials and {self.caps.max_minutes:g} minutes"
         asked = (
             f"max_accuracy_drop: expected at most {self.max_drop:g} points below {self.baseline:.2%} "
-            f"on {len(self._parts.heldout):,} held-out samples"
+            f"on {len(self._parts.heldout_y):,} held-out samples"
         )
         if not self.done:
             return f"{asked}, but no trial ended within {self.caps.max_minutes:g} minutes; raise search.max_minutes"

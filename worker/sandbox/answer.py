@@ -65,7 +65,7 @@ class DatasetSummary(Strict):
     Sizes in which samples differ are None. The first names of classes, where they are known; how the file was read.
     """
 
-    splits: dict[Literal["train", "test"], Count]
+    splits: dict[Literal["train", "val", "test"], Count]
     shape: Annotated[list[Count | None], Field(max_length=MAX_DIMS)]
     classes: Count
     dtype: Literal["uint8", "float32"]

@@ -17,8 +17,8 @@ class Contents:
 
     Attributes:
         format: How it was stored.
-        tensors: train_x, test_x, train_y, test_y; for images of several sizes train_pixels, train_sizes and so on
-            take the place of train_x and test_x.
+        tensors: train_x, test_x, train_y, test_y, perhaps val_x and val_y; for images of several sizes train_pixels,
+            train_sizes and so on take the place of train_x.
         splits: Samples of each split.
         shape: Of one sample; None for a size that differs.
         classes: Their number.

@@ -18,6 +18,7 @@ from worker.sandbox.tensor_arrays import safetensors_arrays
 from worker.sandbox.tensor_file import Outgoing, quoted, write
 
 NAMES = ("train_x", "train_y", "test_x", "test_y")
+VALIDATION = ("val_x", "val_y")
 HEADER_BYTES = 1024  # more than the header of a few tensors takes
 
 
@@ -27,8 +28,8 @@ def read_dataset(source: BinaryIO, filename: str, output: BinaryIO, budget: Budg
     Args:
         source: The upload.
         filename: Its ending is a hint where the content says nothing.
-        output: Receives train_x, test_x (uint8 or float32) and train_y, test_y (int64); for images of several sizes
-            what `worker.sandbox.image_folder` describes.
+        output: Receives train_x, test_x (uint8 or float32) and train_y, test_y (int64), perhaps val_x and val_y; for
+            images of several sizes what `worker.sandbox.image_folder` describes.
         budget: `output_bytes` is the most that the upload may expand to.
 
     Returns:
@@ -55,7 +56,7 @@ def _read(source: BinaryIO, size: int, filename: str, limit: int) -> Contents:
         return _archive_contents(tar_members(source, limit, "dataset_invalid"), limit)
     members = zip_members(checked_zip(source, size, "dataset_invalid"))
     if any(member.name in {f"{name}.npy" for name in NAMES} for member in members):
-        return _array_contents("npz", npz_arrays(members, NAMES, limit))
+        return _array_contents("npz", npz_arrays(members, (*NAMES, *VALIDATION), limit))
     return _archive_contents(members, limit)
 
 
@@ -73,24 +74,25 @@ def _archive_contents(members: Sequence[Member], limit: int) -> Contents:
 
 
 def _array_contents(kind: str, arrays: Mapping[str, StoredArray]) -> Contents:
-    """The contents of a file with the four arrays, checked."""
-    missing = [name for name in NAMES if name not in arrays]
+    """The contents of a file with the four arrays, or with the two of a validation split besides, checked."""
+    splits = ("train", "val", "test") if any(name in arrays for name in VALIDATION) else ("train", "test")
+    missing = [f"{split}_{part}" for split in splits for part in "xy" if f"{split}_{part}" not in arrays]
     if missing:
         raise ProblemError("dataset_invalid", f"expected {ACCEPTED['dataset']}; {', '.join(missing)} is missing")
-    check_splits(arrays)
-    dtype = output_dtype(arrays)
-    all_labels = {name: labels(arrays[name]) for name in ("train_y", "test_y")}
+    check_splits(arrays, splits)
+    dtype = output_dtype([arrays[f"{split}_x"] for split in splits])
+    all_labels = {name: labels(arrays[name]) for name in (f"{split}_y" for split in splits)}
     outgoing = [
         Outgoing(name, "I64", values.shape, lambda values=values: [values.view("u1").data])  # type: ignore[misc]
         for name, values in all_labels.items()
     ]
-    for name in ("train_x", "test_x"):
+    for name in (f"{split}_x" for split in splits):
         array = arrays[name]
         outgoing.append(Outgoing(name, dtype, array.shape, lambda array=array: samples(array, dtype)))  # type: ignore[misc]
     return Contents(
         format=kind,
         tensors=outgoing,
-        splits={name: arrays[f"{name}_x"].shape[0] for name in ("train", "test")},
+        splits={split: arrays[f"{split}_x"].shape[0] for split in splits},
         shape=arrays["train_x"].shape[1:],
         classes=1 + max(int(values.max()) for values in all_labels.values()),
         dtype=dtype,

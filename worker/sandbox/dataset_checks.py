@@ -1,6 +1,6 @@
-"""What the four arrays of a data set have to be, and their conversion to the dtypes that jobs use."""
+"""What the arrays of a data set have to be, and their conversion to the dtypes that jobs use."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +13,17 @@ MAX_CLASSES = 100_000
 MAX_LABEL_BYTES = 2**28
 
 
-def check_splits(arrays: Mapping[str, StoredArray]) -> None:
+def check_splits(arrays: Mapping[str, StoredArray], splits: Sequence[str]) -> None:
     """Refuse splits that are empty, do not match, or hold samples of different shapes.
 
     Args:
-        arrays: train_x, train_y, test_x, test_y.
+        arrays: train_x, train_y and so on.
+        splits: Their names, "train" first.
 
     Raises:
         ProblemError: `dataset_invalid`.
     """
-    for split in ("train", "test"):
+    for split in splits:
         x, y = arrays[f"{split}_x"], arrays[f"{split}_y"]
         _check_samples(x)
         _check_labels(y)
@@ -30,17 +31,21 @@ def check_splits(arrays: Mapping[str, StoredArray]) -> None:
             raise ProblemError(
                 "dataset_invalid", f"{split}: expected a label a sample, got {x.shape[0]} samples, {y.shape[0]} labels"
             )
-    train, test = arrays["train_x"].shape[1:], arrays["test_x"].shape[1:]
-    if train != test:
-        raise ProblemError("dataset_invalid", f"test_x: expected samples of shape {train} as in train_x, got {test}")
+    train = arrays["train_x"].shape[1:]
+    for split in splits:
+        found = arrays[f"{split}_x"].shape[1:]
+        if found != train:
+            detail = f"{split}_x: expected samples of shape {train} as in train_x, got {found}"
+            raise ProblemError("dataset_invalid", detail)
 
 
-def output_dtype(arrays: Mapping[str, StoredArray]) -> str:
-    """The safetensors dtype of the samples: 8-bit images stay as they are, all else becomes float32."""
-    is_8_bit = all(arrays[name].dtype == np.uint8 for name in ("train_x", "test_x"))
-    if not is_8_bit and any(arrays[name].dtype == np.uint8 for name in ("train_x", "test_x")):
-        raise ProblemError("dataset_invalid", "expected train_x and test_x both as 8-bit images or neither")
-    return "U8" if is_8_bit else "F32"
+def output_dtype(splits: Sequence[StoredArray]) -> str:
+    """The safetensors dtype of the samples of all splits: 8-bit images stay as they are, all else becomes float32."""
+    are_8_bit = [array.dtype == np.uint8 for array in splits]
+    if any(are_8_bit) and not all(are_8_bit):
+        names = ", ".join(array.name for array in splits)
+        raise ProblemError("dataset_invalid", f"expected {names} all as 8-bit images or none of them")
+    return "U8" if all(are_8_bit) else "F32"
 
 
 def samples(array: StoredArray, dtype: str) -> Iterator[memoryview]:

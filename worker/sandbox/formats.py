@@ -13,8 +13,8 @@ START_BYTES = 512
 ACCEPTED = {
     "checkpoint": "a checkpoint as .safetensors, .pt, .pth or .pt2, or a zip or tar of sharded .safetensors and their "
     "index",
-    "dataset": "a data set: .npz or .safetensors with train_x, train_y, test_x, test_y; or a zip or tar of IDX files, "
-    "of CIFAR-10 or CIFAR-100, or of PNG or JPEG images with a folder a class",
+    "dataset": "a data set: .npz or .safetensors with train_x, train_y, test_x, test_y, and val_x, val_y if you like; "
+    "or a zip or tar of IDX files, of CIFAR-10 or CIFAR-100, or of PNG or JPEG images with a folder a class",
 }
 OTHER_TAR = (
     "another tar or gzip file: unpack it, or if it is PyTorch's oldest format, load it and save it with torch.save"

@@ -1,13 +1,12 @@
-"""A folder of images in an archive, one folder a class: train/CLASS/IMAGE and test/CLASS/IMAGE, or CLASS/IMAGE.
+"""A folder of images in an archive, one folder a class: train/, val/ and test/CLASS/IMAGE, or CLASS/IMAGE.
 
 Images of one size become train_x and test_x, (samples, channels, height, width). Images of several sizes are kept as
 they are, for the size that they shall have is a setting of the job: train_pixels holds the bytes of all images one
-after the other, each (channels, height, width), and train_sizes (samples, 2) their heights and widths; so for test.
+after the other, each (channels, height, width), and train_sizes (samples, 2) their heights and widths; so for others.
 """
 
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -62,8 +61,8 @@ class Arrangement:
     """Which image is what.
 
     Attributes:
-        splits: For train and test the images with their labels, in the order of the archive: a gzipped tar can only be
-            read forwards.
+        splits: For train, test and perhaps val the images with their labels, in the order of the archive: a gzipped
+            tar can only be read forwards.
         classes: Names by label.
         notes: What a user should know of how the folders were read.
     """
@@ -178,19 +177,16 @@ def _split_by_folder(pictures: Sequence[Picture]) -> Arrangement:
     missing = [name for name in ("train", test) if name not in folders]
     if missing:
         raise ProblemError("dataset_invalid", f"expected the folders {EXPECTED}, got no images in {missing[0]}/")
-    counts = Counter(picture.folders[0] for picture in pictures)
-    notes = [
-        f"the {counts[folder]} images of {folder}/ are not used, for there is a test split"
-        for split, folder in folders.items()
-        if split not in ("train", test)
-    ]
+    if test == "val":
+        folders = {"train": folders["train"], "test": folders["val"]}
     chosen = {
-        "train": [picture for picture in pictures if picture.folders[0] == folders["train"]],
-        "test": [picture for picture in pictures if picture.folders[0] == folders[test]],
+        split: [picture for picture in pictures if picture.folders[0] == folders[split]]
+        for split in ("train", "val", "test")
+        if split in folders
     }
     classes = _classes(picture.folders[1] for picture in chosen["train"])
     labels = {name: label for label, name in enumerate(classes)}
-    for picture in chosen["test"]:
+    for picture in pictures:
         if picture.folders[1] not in labels:
             raise ProblemError(
                 "dataset_invalid",
@@ -200,7 +196,7 @@ def _split_by_folder(pictures: Sequence[Picture]) -> Arrangement:
     return Arrangement(
         {split: [(picture, labels[picture.folders[1]]) for picture in chosen[split]] for split in chosen},
         classes,
-        notes,
+        notes=(),
     )
 
 

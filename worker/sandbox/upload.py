@@ -23,8 +23,8 @@ from worker.sandbox.tensor_file import read_header, read_metadata
 Purpose = Literal["checkpoint", "dataset"]
 INVALID = {"checkpoint": "checkpoint_invalid", "dataset": "dataset_invalid"}
 CHILD = ("-m", "worker.sandbox.child")
-DATASET_TENSORS = {"train_x", "train_y", "test_x", "test_y"}
-IMAGE_TENSORS = {f"{split}_{part}" for split in ("train", "test") for part in ("pixels", "sizes", "y")}
+SAMPLES = ({"x", "y"}, {"pixels", "sizes", "y"})
+"""What there is of each split: images of several sizes have no x."""
 OUTPUT_NAME = "checked.safetensors"
 
 log = logging.getLogger(__name__)
@@ -43,8 +43,8 @@ class Inspection:
         layers: For a checkpoint, the fields of `adtn.plan.Layer` of each, with `dtype` and `parameters`.
         aliases: For each key that shares another key's tensor, that other key.
         tensors: The checked safetensors file: a checkpoint with its own dtypes and its keys after the prefix, one copy
-            of tied tensors; a data set as train_x, train_y, test_x, test_y (x uint8 or float32, y int64), or as
-            `worker.sandbox.image_folder` says where images differ in size.
+            of tied tensors; a data set as train_x, train_y, test_x, test_y (x uint8 or float32, y int64), perhaps val_x
+            and val_y, or as `worker.sandbox.image_folder` says where images differ in size.
     """
 
     format: str
@@ -129,8 +129,11 @@ def _require_consistent(answer: Answer, purpose: Purpose, names: set[str]) -> No
     """
     if isinstance(answer.summary, DatasetSummary) != (purpose == "dataset"):
         raise ValueError(f"the answer is not that of a {purpose}")
-    if purpose == "dataset" and names not in (DATASET_TENSORS, IMAGE_TENSORS):
-        raise ValueError("the file does not hold the arrays of a data set")
+    if isinstance(answer.summary, DatasetSummary):
+        splits = answer.summary.splits.keys()
+        held = [{f"{split}_{part}" for split in splits for part in parts} for parts in SAMPLES]
+        if not {"train", "test"} <= splits or names not in held:
+            raise ValueError("the file does not hold the arrays of a data set")
     strays = {layer.key for layer in answer.layers} - names - answer.aliases.keys()
     if strays or not set(answer.aliases.values()) <= names or answer.aliases.keys() & names:
         raise ValueError("the answer names tensors that are not in the file")
