@@ -5,6 +5,7 @@ from typing import Any
 
 from bench.accuracy.plot import plot
 from bench.accuracy.problems import PROBLEMS
+from bench.accuracy.ratios import ratios_table
 from bench.accuracy.run import result_name
 from bench.accuracy.table import accuracy_table, bytes_table, choices_table, spread
 from bench.markers import DOCS, write_between
@@ -24,6 +25,7 @@ def write(problem: str, epochs: int) -> None:
     result = json.loads((RESULTS / f"{name}.json").read_text())
     write_between(PAGE, f"{name}-numbers", f"{accuracy_table(result)}\n\n{note(result)}")
     write_between(PAGE, f"{name}-bytes", bytes_table(result))
+    write_between(PAGE, f"{name}-ratios", ratios_table(result))
     write_between(PAGE, f"{name}-choices", choices_table(result))
     if name == "accuracy":
         plot(result, DOCS)

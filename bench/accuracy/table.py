@@ -44,7 +44,7 @@ def accuracy_table(result: dict[str, Any]) -> str:
     for budget in _budgets(result):
         rows = _of_budget(result, budget)
         cells = [_cell(rows[method], "fp32", result["seeds"], in_bytes=False) for method in methods]
-        lines.append(_line([f"≤ {budget:,}", *_best_in_bold(cells)]))
+        lines.append(line([f"≤ {budget:,}", *_best_in_bold(cells)]))
     return "\n".join([*lines, "", *_reasons(result)])
 
 
@@ -57,7 +57,7 @@ def bytes_table(result: dict[str, Any]) -> str:
         rows = _of_budget(result, budget)
         for storage in forms:
             cells = [_cell(rows[method], storage, result["seeds"], in_bytes=True) for method in methods]
-            lines.append(_line([f"≤ {budget:,}", storage, *_best_in_bold(cells)]))
+            lines.append(line([f"≤ {budget:,}", storage, *_best_in_bold(cells)]))
     return "\n".join(lines)
 
 
@@ -68,7 +68,7 @@ def choices_table(result: dict[str, Any]) -> str:
     for budget in _budgets(result):
         rows = _of_budget(result, budget)
         cells = [f"{rows[m]['recipe']}, {rows[m]['rate']:g}" if rows[m].get("runs") else "-" for m in methods]
-        lines.append(_line([f"≤ {budget:,}", *cells]))
+        lines.append(line([f"≤ {budget:,}", *cells]))
     return "\n".join(lines)
 
 
@@ -128,8 +128,9 @@ def _of_budget(result: dict[str, Any], budget: int) -> dict[str, dict[str, Any]]
 
 
 def _header(names: Sequence[str]) -> list[str]:
-    return [_line(names), _line(["---"] * len(names))]
+    return [line(names), line(["---"] * len(names))]
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """A line of a table."""
     return f"| {' | '.join(cells)} |"

@@ -24,9 +24,10 @@ from bench.accuracy.methods import METHODS
 from bench.accuracy.mnist import MNIST
 from bench.accuracy.model import QuickLeNet5
 from bench.accuracy.problems import PROBLEMS
+from bench.accuracy.ratios import Point, bytes_needed, front, ratios_table
 from bench.accuracy.results import Runs, fold
 from bench.accuracy.run import result_name
-from bench.accuracy.storage import COMMON
+from bench.accuracy.storage import COMMON, in_bits
 from bench.accuracy.table import Spread, accuracy_table, bytes_table, choices_table, spread
 from bench.accuracy.task import Task
 from bench.accuracy.training import BATCH, Training, fine_tune, outputs_of
@@ -393,6 +394,27 @@ def test_the_tables_show_every_method_and_budget_and_say_why_one_is_missing(tmp_
     assert "not run" in by_numbers
     assert "| ≤ 1,000 | int8 | 97.10 ± 0.10 (0.20), 2,670 B |" in bytes_table(result)
     assert "| ≤ 1,000 | default, 0.005 |" in choices_table(result)
+
+
+def test_bytes_that_peers_need_lie_on_their_front() -> None:
+    points = front([Point(100, 97.0), Point(150, 96.0), Point(400, 99.0), Point(400, 98.0)])
+    assert points == [Point(100, 97.0), Point(400, 99.0)]
+    wanted = (96.0, 97.0, 98.0, 99.0)
+    assert [bytes_needed(points, accuracy) for accuracy in wanted] == pytest.approx([100, 100, 200, 400])
+    assert bytes_needed(points, 99.01) is None
+
+
+def test_the_table_of_ratios_compares_few_bits_with_all_that_peers_are_stored_in() -> None:
+    def row(method: str, **stored: tuple[int, float]) -> dict[str, Any]:
+        forms = {name.replace("_", " "): {"bytes": b, "accuracy": a / 100} for name, (b, a) in stored.items()}
+        return {"method": method, "budget": 1000, "runs": [{"seed": 0, "stored": forms}]}
+
+    few = in_bits(4).name
+    own = row("ours_full", fp32=(50, 99.9))
+    own["runs"][0]["stored"][few] = {"bytes": 80, "accuracy": 0.98}
+    peer = row("tt_matrix", fp32=(1600, 99.0), fp16=(800, 99.0), int8=(400, 99.0))
+    table = ratios_table({"rows": [row("low_rank", int8=(100, 97.0)), peer, own, row("ours", fp32=(10, 99.9))]})
+    assert table.splitlines()[2:] == [f"| ≤ 1,000 | ours_full | {few} | 98.00 | 80 | 200 | 0.40 |"]
 
 
 def test_spread_is_over_the_runs() -> None:
