@@ -1,24 +1,17 @@
 """Accuracy against numbers and against bytes, as figures."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
 from bench.accuracy.methods import METHODS
-from bench.accuracy.table import Spread, bytes_of, percent
+from bench.accuracy.points import Point, bytes_points, front, numbers_points
 from bench.figures import save
 
 COLOURS = {method: f"C{i}" for i, method in enumerate(METHODS)}
-
-
-class Point(NamedTuple):
-    """A method at some size: its test error in percent over the seeds."""
-
-    size: int
-    error: Spread
 
 
 def plot(result: dict[str, Any], folder: Path) -> None:
@@ -32,38 +25,6 @@ def plot(result: dict[str, Any], folder: Path) -> None:
     by_bytes = {method: front(bytes_points(result, method)) for method in METHODS}
     _figure(by_numbers, "numbers stored for the three layers", folder / "accuracy_numbers.svg")
     _figure(by_bytes, "bytes stored for the three layers", folder / "accuracy_bytes.svg")
-
-
-def numbers_points(result: dict[str, Any], method: str) -> list[Point]:
-    """Every budget, as trained."""
-    return [
-        Point(row["numbers"], _error(found))
-        for row in result["rows"]
-        if row["method"] == method and (found := percent(row, "fp32")) is not None
-    ]
-
-
-def bytes_points(result: dict[str, Any], method: str) -> list[Point]:
-    """Every budget in every form of storage."""
-    return [
-        Point(bytes_of(row, storage), _error(found))
-        for row in result["rows"]
-        for storage in METHODS[method].stored_as
-        if row["method"] == method and (found := percent(row, storage)) is not None
-    ]
-
-
-def front(points: list[Point]) -> list[Point]:
-    """The points than which none is both smaller and better."""
-    kept: list[Point] = []
-    for point in sorted(points, key=lambda point: (point.size, point.error.mean)):
-        if not kept or point.error.mean < kept[-1].error.mean:
-            kept.append(point)
-    return kept
-
-
-def _error(accuracy: Spread) -> Spread:
-    return accuracy._replace(mean=100 - accuracy.mean)
 
 
 def _figure(points: dict[str, list[Point]], label: str, path: Path) -> None:

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from bench.accuracy.methods import METHODS
+from bench.accuracy.points import Point, bytes_points, front
 from bench.accuracy.storage import in_bits
 from bench.accuracy.table import bytes_of, line, percent
 
@@ -12,16 +13,9 @@ OWN = tuple(name for name, method in METHODS.items() if method.bits)
 """Methods that are trained in few bits, which no peer is."""
 
 
-class Point(NamedTuple):
-    """A size and the mean accuracy there, in percent."""
-
-    bytes: int
-    accuracy: float
-
-
 def ratios_table(result: dict[str, Any]) -> str:
     """A row for each budget and own method in each number of bits: its bytes over what the peers need."""
-    peers = front([point for row in result["rows"] if row["method"] not in OWN for point in _points(row)])
+    peers = front([point for method in METHODS if method not in OWN for point in bytes_points(result, method)])
     lines = [line(["numbers", "method", "stored as", "accuracy", "bytes", "peers need", "ratio"]), line(["---"] * 7)]
     for row in result["rows"]:
         for bits in METHODS[row["method"]].bits:
@@ -36,15 +30,6 @@ def ratios_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def front(points: Sequence[Point]) -> list[Point]:
-    """The points than which none is both smaller and better, by size."""
-    kept: list[Point] = []
-    for point in sorted(points, key=lambda point: (point.bytes, -point.accuracy)):
-        if not kept or point.accuracy > kept[-1].accuracy:
-            kept.append(point)
-    return kept
-
-
 def bytes_needed(points: Sequence[Point], accuracy: float) -> float | None:
     """Bytes at which a front reaches an accuracy, between two of its points along a line over the bytes' logarithm.
 
@@ -55,17 +40,11 @@ def bytes_needed(points: Sequence[Point], accuracy: float) -> float | None:
     Returns:
         None if no point is as accurate; the smallest point's bytes if that is.
     """
-    above = next((i for i, point in enumerate(points) if point.accuracy >= accuracy), None)
+    above = next((i for i, point in enumerate(points) if 100 - point.error.mean >= accuracy), None)
     if above is None:
         return None
     if above == 0:
-        return points[0].bytes
+        return points[0].size
     worse, better = points[above - 1], points[above]
-    part = (accuracy - worse.accuracy) / (better.accuracy - worse.accuracy)
-    return worse.bytes * math.exp(part * math.log(better.bytes / worse.bytes))
-
-
-def _points(row: dict[str, Any]) -> list[Point]:
-    """A row in every form of storage."""
-    forms = METHODS[row["method"]].stored_as
-    return [Point(bytes_of(row, form), found.mean) for form in forms if (found := percent(row, form)) is not None]
+    part = (worse.error.mean - (100 - accuracy)) / (worse.error.mean - better.error.mean)
+    return worse.size * math.exp(part * math.log(better.size / worse.size))

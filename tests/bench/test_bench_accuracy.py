@@ -23,8 +23,9 @@ from bench.accuracy.low_rank import LowRank
 from bench.accuracy.methods import METHODS
 from bench.accuracy.mnist import MNIST
 from bench.accuracy.model import QuickLeNet5
+from bench.accuracy.points import Point, front
 from bench.accuracy.problems import PROBLEMS
-from bench.accuracy.ratios import Point, bytes_needed, front, ratios_table
+from bench.accuracy.ratios import bytes_needed, ratios_table
 from bench.accuracy.results import Runs, fold
 from bench.accuracy.run import result_name
 from bench.accuracy.storage import COMMON, in_bits
@@ -397,8 +398,11 @@ def test_the_tables_show_every_method_and_budget_and_say_why_one_is_missing(tmp_
 
 
 def test_bytes_that_peers_need_lie_on_their_front() -> None:
-    points = front([Point(100, 97.0), Point(150, 96.0), Point(400, 99.0), Point(400, 98.0)])
-    assert points == [Point(100, 97.0), Point(400, 99.0)]
+    def at(size: int, accuracy: float) -> Point:
+        return Point(size, Spread(100 - accuracy, 0.0, 0.0))
+
+    points = front([at(100, 97.0), at(150, 96.0), at(400, 99.0), at(400, 98.0)])
+    assert points == [at(100, 97.0), at(400, 99.0)]
     wanted = (96.0, 97.0, 98.0, 99.0)
     assert [bytes_needed(points, accuracy) for accuracy in wanted] == pytest.approx([100, 100, 200, 400])
     assert bytes_needed(points, 99.01) is None
