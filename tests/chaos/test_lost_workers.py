@@ -1,6 +1,7 @@
 """What happens to a job when a process, a message or the broker is lost: it ends once, and nothing is lost."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,14 @@ def in_stage(api: httpx.Client, job_id: str, stage: str) -> dict[str, Any]:
     raise AssertionError(f"{job_id} did not come to {stage}")
 
 
+def wait_for(condition: Callable[[], object]) -> None:
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not come to that within a minute")
+
+
 def pool_processes(stack: Stack) -> list[psutil.Process]:
     """The processes that run tasks of the `jobs` queue: children of its worker."""
     (worker, *_) = sorted(stack.processes("worker", "jobs"), key=lambda process: process.create_time())
@@ -56,6 +65,28 @@ def test_job_of_a_killed_process_is_run_again_and_succeeds(
     assert job["attempt"] == 2
     types = [event["type"] for event in api.get(f"/v1/jobs/{job_id}/events", params={"limit": 1000}).json()["data"]]
     assert types.count("job.succeeded") == 1
+
+
+def test_a_search_goes_on_after_the_trials_that_have_ended(
+    stack: Stack, api: httpx.Client, settings: dict[str, Any]
+) -> None:
+    searched = {
+        "compression": {"target": {"max_accuracy_drop": 100}},
+        "fine_tune": {"epochs": 8, "batch_size": 16},
+        "search": {"max_trials": 3},
+    }
+    job_id = create(api, **settings | searched)["id"]
+    trials = stack.data_dir / "objects" / "jobs" / job_id / "trials"
+    wait_for(lambda: list(trials.glob("*.json")))
+    ended = {path: path.read_bytes() for path in trials.iterdir()}
+    for process in pool_processes(stack):
+        process.kill()
+    job = succeeded(api, job_id)
+    assert job["attempt"] == 2
+    assert len(job["report"]["search"]["trials"]) == len(list(trials.iterdir())) > 1
+    assert {path: path.read_bytes() for path in ended} == ended  # a trial that is run again takes other seconds
+    assert api.delete(f"/v1/jobs/{job_id}").status_code == 204
+    assert not list(trials.glob("*"))
 
 
 def test_cancelled_job_ends_and_frees_the_worker(api: httpx.Client, settings: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Jobs that say what they want and leave the sizes to the planner."""
 
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,8 +27,9 @@ from jobs.schemas.report import Report
 from jobs.schemas.settings import JobSettings
 from jobs.settings import Settings
 from worker import datasets
-from worker.lease_keeper import Cancelled
+from worker.lease_keeper import Cancelled, ShuttingDown
 from worker.pipeline import fit as fit_module
+from worker.pipeline import trial as trial_module
 from worker.pipeline import trials
 from worker.pipeline.progress import ProgressReporter, shares_of
 from worker.pipeline.run import Outcome, run_pipeline
@@ -304,13 +306,13 @@ def test_a_search_ends_with_its_time(make_job: Callable[..., JobRecord], run: Ru
 
 
 def test_another_test_set_changes_nothing_but_the_accuracy(
-    searched: Searched, run: Run, monkeypatch: pytest.MonkeyPatch
+    searched: Searched, make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digests = {artifact.kind: artifact.sha256 for artifact in searched.outcome.artifacts}
     real = datasets.load("digits")
     poison = replace(real, test_x=torch.full_like(real.test_x, torch.nan), test_y=0 * real.test_y)
     monkeypatch.setattr(datasets, "load", lambda *arguments: poison)
-    poisoned, honest = run(searched.job), searched.outcome
+    poisoned, honest = run(make_job(compression=target(max_accuracy_drop=100.0))), searched.outcome
     for artifact in poisoned.artifacts:
         if artifact.kind in {"adtn", "dense", "plot"}:
             assert artifact.sha256 == digests[artifact.kind]
@@ -319,7 +321,9 @@ def test_another_test_set_changes_nothing_but_the_accuracy(
     assert poisoned.report["accuracy"] != honest.report["accuracy"]
 
 
-def test_a_second_attempt_makes_no_fit_again(searched: Searched, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_job_again_makes_no_fit_again(
+    searched: Searched, make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[int] = []
 
     def counted(tasks: Sequence[FitTask], *arguments: Any) -> Iterator[tuple[int, ADTN]]:
@@ -327,8 +331,72 @@ def test_a_second_attempt_makes_no_fit_again(searched: Searched, run: Run, monke
         return fit_each(tasks, *arguments)
 
     monkeypatch.setattr(fit_module, "fit_each", counted)
-    assert run(searched.job).report["parameters"] == searched.outcome.report["parameters"]
+    again = run(make_job(compression=target(max_accuracy_drop=100.0)))
+    assert again.report["parameters"] == searched.outcome.report["parameters"]
     assert set(asked) == {0}  # of the measurement, the trials and the chosen plan
+
+
+def cut_short(make_job: Callable[..., JobRecord], run: Run) -> JobRecord:
+    """A job with the settings of `searched`, whose first attempt ended within its second trial."""
+    told: list[str] = []
+
+    def check() -> None:
+        if told and told[-1].startswith("trial 2"):
+            raise ShuttingDown
+
+    job = make_job(compression=target(max_accuracy_drop=100.0))
+    with pytest.raises(ShuttingDown):
+        run(job, ProgressReporter(lambda progress, kind: told.append(progress.message), check, interval_s=0))
+    return job
+
+
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of all trials that are run from now on."""
+    sizes: list[int] = []
+    compressed_accuracy = Trials._compressed_accuracy
+
+    def counted(self: Trials, plan: Plan) -> tuple[float, FineTuned | None]:
+        sizes.append(plan.parameters)
+        return compressed_accuracy(self, plan)
+
+    monkeypatch.setattr(Trials, "_compressed_accuracy", counted)
+    return sizes
+
+
+def test_a_second_attempt_goes_on_after_the_trials_that_have_ended(
+    searched: Searched, make_job: Callable[..., JobRecord], run: Run, tried: list[int]
+) -> None:
+    job, whole = cut_short(make_job, run), searched.outcome.report["search"]
+    sizes = [trial["encoded_parameters"] for trial in whole["trials"]]
+    assert tried == sizes[:2]
+    found = run(job).report["search"]
+    assert tried[2:] == sizes[1:]
+    timeless = [[{**trial, "seconds": 0} for trial in search["trials"]] for search in (found, whole)]
+    assert timeless[0] == timeless[1]
+    assert found["control_heldout_accuracy"] == whole["control_heldout_accuracy"]
+
+
+def test_all_attempts_together_have_the_minutes_of_one_search(
+    resources: Resources, make_job: Callable[..., JobRecord], run: Run, tmp_path: Path
+) -> None:
+    job = cut_short(make_job, run)
+    (kept,) = (resources.settings.data_dir / "objects" / records.folder(job.id) / "trials").iterdir()
+    written = json.loads(kept.read_text())
+    written["trial"]["seconds"] = 60.0 * job.settings.search.max_minutes
+    kept.write_text(json.dumps(written))
+    report = run(job).report
+    assert report["search"]["trials"] == [written["trial"]]
+    assert report["parameters"]["compressed"] == written["trial"]["parameters"]
+
+
+def test_trials_of_other_code_are_run_again(
+    make_job: Callable[..., JobRecord], run: Run, tried: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = cut_short(make_job, run)
+    monkeypatch.setattr(trial_module, "TRIAL_VERSION", -1)
+    run(job)
+    assert tried[2:] == [tried[0], tried[1], *tried[4:]]
 
 
 def test_a_job_is_cancelled_within_a_trial(make_job: Callable[..., JobRecord], run: Run) -> None:

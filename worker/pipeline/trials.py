@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from torch import nn
 
@@ -20,47 +20,14 @@ from worker.pipeline.compress import encode, fine_tune
 from worker.pipeline.heldout import Parts
 from worker.pipeline.progress import within
 from worker.pipeline.search import in_time, smallest_that_keeps
+from worker.pipeline.trial import KeptTrials, Trial
 
 POINTER = "/compression/target/max_accuracy_drop"
 ROUNDING = 1e-9  # in percentage points: a drop of exactly the promised size keeps the promise
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One size and what it came to.
-
-    Attributes:
-        parameters: Numbers of the whole model.
-        ratio: How many times smaller it is.
-        encoded_parameters: Numbers of the encoded layers.
-        heldout_accuracy: Share of the held-out samples that are right; None if training diverged.
-        drop: Percentage points below the original on the same samples, or, if fine-tuned, below the original trained
-            further likewise; None likewise.
-        seconds: That the trial took.
-        kept: Whether it keeps the promise.
-        loss_rose: Whether training made it worse.
-        fine_tuned: Whether it counts as it was trained; False where it is better as it was fitted.
-    """
-
-    parameters: int
-    ratio: float
-    encoded_parameters: int
-    heldout_accuracy: float | None
-    drop: float | None
-    seconds: float
-    kept: bool
-    loss_rose: bool
-    fine_tuned: bool
-
-    def __str__(self) -> str:
-        size = f"{self.parameters:,} numbers (a ratio of {self.ratio:g})"
-        if self.drop is None:
-            return f"{size}: training diverged"
-        return f"{size}: {self.drop:g} points below" + (", and training made it worse" if self.loss_rose else "")
-
-
 class Trials:
-    """Runs trials and remembers them.
+    """Runs trials and remembers them: also those that an earlier attempt at the job has ended.
 
     Args:
         attempt: The job; its model stays as it is.
@@ -98,6 +65,7 @@ class Trials:
         self._on_step = on_step
         self._most = most_trials(len(plans), self.caps.max_trials)
         self._original = attempt.job.checkpoint.parameters
+        self._kept = KeptTrials(attempt)
         self._started = started
         self.baseline = self._accuracy(attempt.inputs.model, lambda done, message: on_step(0.0, message))
         self.control: float | None = None
@@ -129,7 +97,23 @@ class Trials:
 
     def _keeps(self, size: int) -> bool | None:
         """Try a size; None where training came to nothing."""
-        started, plan = time.monotonic(), self._plans[size]
+        plan = self._plans[size]
+        trial = self._recalled(plan) or self._tried(plan)
+        self.done.append(trial)
+        return None if trial.loss_rose and not trial.kept else trial.kept
+
+    def _recalled(self, plan: Plan) -> Trial | None:
+        """The trial of an earlier attempt. Its time counts: all attempts together have the minutes of one search."""
+        found = self._kept.find(plan)
+        if found is None:
+            return None
+        trial, self.control = found
+        self._started -= trial.seconds
+        return trial
+
+    def _tried(self, plan: Plan) -> Trial:
+        """Run a trial."""
+        started = time.monotonic()
         accuracy: float | None
         try:
             accuracy, tuned = self._compressed_accuracy(plan)
@@ -148,8 +132,8 @@ class Trials:
             loss_rose=accuracy is None or (tuned is not None and tuned.loss_rose),
             fine_tuned=accuracy is None or tuned is not None,
         )
-        self.done.append(trial)
-        return None if trial.loss_rose and not trial.kept else trial.kept
+        self._kept.keep(plan, trial, self.control)
+        return trial
 
     def _parameters(self, plan: Plan) -> int:
         """Numbers of the whole model: no two plans have as many, though their encoded layers may."""
