@@ -82,10 +82,20 @@ def test_an_original_that_has_learned_nothing_itself_is_no_collapse(artifacts: l
 
 
 def test_a_file_that_is_not_smaller_is_named(tmp_path: Path) -> None:
-    both = [artifact(tmp_path, "adtn", 1000), artifact(tmp_path, "dense", 1000)]
-    assert codes(None, both, 9000, NO_TARGET, None) == ["adtn_not_smaller"]
-    assert codes(None, both[:1], 1000, NO_TARGET, None) == ["adtn_not_smaller"]
-    assert codes(None, both[1:], 1000, NO_TARGET, None) == []
+    files = [artifact(tmp_path, kind, size) for kind, size in (("adtn", 1000), ("onnx", 1001), ("dense", 1002))]
+    assert codes(None, files, 1002, NO_TARGET, None) == []
+    (found,) = caveats(None, files, 1001, NO_TARGET, None)
+    assert found["code"] == "not_smaller"
+    assert found["detail"].startswith("model.onnx.safetensors has 1,001 bytes, ")
+    (found,) = caveats(None, files, 1000, NO_TARGET, None)
+    for part in ("adtn.safetensors has 1,000 bytes", "onnx.safetensors has 1,001 bytes", "tensors have 1,000"):
+        assert part in found["detail"]
+
+
+def test_dense_files_alone_are_named_with_the_export_that_is_smaller(tmp_path: Path) -> None:
+    (found,) = caveats(None, [artifact(tmp_path, "dense", 1002)], 1000, NO_TARGET, None)
+    assert found["code"] == "not_smaller"
+    assert "the export 'adtn'" in found["detail"]
 
 
 def test_a_drop_on_the_test_samples_beyond_the_promise_is_named(artifacts: list[Artifact]) -> None:

@@ -114,6 +114,18 @@ def test_without_data_outputs_are_compared_in_float32(resources: Resources, tmp_
         assert 0 <= found["difference"] < 1e-3
 
 
+@pytest.mark.usefixtures("unverified")
+def test_a_job_that_writes_dense_files_alone_says_that_they_are_not_smaller(
+    resources: Resources, checkpoint_id: str
+) -> None:
+    job = run_once(resources, {"checkpoint": checkpoint_id, "fit": {"steps": 3}, "exports": ["dense"]})
+    (warning,) = job.report["warnings"]
+    stored = job.report["bytes"]["artifacts"]["model.dense.safetensors"]
+    assert warning["code"] == "not_smaller"
+    for size in (stored, 4 * job.report["parameters"]["original"]):
+        assert f"{size:,}" in warning["detail"]
+
+
 @pytest.mark.parametrize("exports", [["onnx"], ["adtn", "pt2"]])
 def test_weights_alone_make_no_program(resources: Resources, checkpoint_id: str, exports: list[str]) -> None:
     job = run_once(resources, {"checkpoint": checkpoint_id, "exports": exports})

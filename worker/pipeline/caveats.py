@@ -9,12 +9,14 @@ from worker.pipeline.evaluate import Accuracies
 from worker.pipeline.export import Artifact
 
 Caveat = dict[str, str]
+ENCODED = ("adtn", "onnx", "pt2")
+"""Exports that hold gates in place of the encoded weights."""
 
 
 def caveats(
     accuracies: Accuracies | None,
     artifacts: Sequence[Artifact],
-    checkpoint_bytes: int,
+    dense_bytes: int,
     settings: CompressionSettings,
     search: Mapping[str, object] | None,
 ) -> list[Caveat]:
@@ -23,11 +25,11 @@ def caveats(
     Args:
         accuracies: What the test split says, or None without data.
         artifacts: The files that hold the model.
-        checkpoint_bytes: The checkpoint's size.
+        dense_bytes: Of the original's tensors, tied ones once.
         settings: What was asked for.
         search: The report's section of that name, or None where no search ran.
     """
-    found = [_not_smaller(artifacts, checkpoint_bytes)]
+    found = [_not_smaller(artifacts, dense_bytes)]
     if accuracies is not None:
         found += [_within_noise(accuracies.change), _at_chance(accuracies), _beyond_promise(accuracies, settings)]
     if search is not None:
@@ -37,12 +39,15 @@ def caveats(
     return [caveat for caveat in found if caveat is not None]
 
 
-def _not_smaller(artifacts: Sequence[Artifact], checkpoint_bytes: int) -> Caveat | None:
-    sizes = {artifact.kind: artifact.bytes for artifact in artifacts}
-    dense = sizes.get("dense", checkpoint_bytes)
-    if "adtn" not in sizes or sizes["adtn"] < dense:
+def _not_smaller(artifacts: Sequence[Artifact], dense_bytes: int) -> Caveat | None:
+    """Of the files in which encoded weights stay encoded; where none was asked for, of the dense ones."""
+    encoded = [artifact for artifact in artifacts if artifact.kind in ENCODED]
+    large = [artifact for artifact in encoded or artifacts if artifact.bytes >= dense_bytes]
+    if not large:
         return None
-    return _caveat("adtn_not_smaller", f"the adtn artifact has {sizes['adtn']:,} bytes, the dense one {dense:,}")
+    sizes = " and ".join(f"{artifact.name} has {artifact.bytes:,} bytes" for artifact in large)
+    advice = "" if encoded else "; the export 'adtn' stores gates in place of the weights"
+    return _caveat("not_smaller", f"{sizes}, the original's tensors have {dense_bytes:,}{advice}")
 
 
 def _within_noise(change: Change) -> Caveat | None:

@@ -11,6 +11,7 @@ from torch import Tensor
 import adtn
 from adtn.module import ADTN
 from adtn.plan import Plan, PlanEntry
+from adtn.ties import gather_ties
 from jobs.files import FileRecord
 from jobs.records import JobRecord
 from worker.confidence import Change, wilson_interval
@@ -92,7 +93,7 @@ def build_report(
         "checkpoint": checkpoint_section(job.checkpoint),
         "search": measured.search,
         "sensitivity": sensitivity_section(measured.sensitivity, plan),
-        "warnings": warnings_section(job, artifacts, measured),
+        "warnings": warnings_section(job, artifacts, original, measured),
         "latency_ms": measured.latency_ms,
         "seconds": {stage: round(seconds, 3) for stage, seconds in measured.seconds.items()},
         "fine_tuning": fine_tuning_section(measured.fine_tuned),
@@ -167,9 +168,12 @@ def sensitivity_section(sensitivity: Sensitivity | None, plan: Plan) -> dict[str
     }
 
 
-def warnings_section(job: JobRecord, artifacts: Sequence[Artifact], measured: Measurements) -> list[dict[str, str]]:
+def warnings_section(
+    job: JobRecord, artifacts: Sequence[Artifact], original: Mapping[str, Tensor], measured: Measurements
+) -> list[dict[str, str]]:
     """The report's `warnings`."""
-    found = caveats(measured.accuracies, artifacts, job.checkpoint.bytes, job.settings.compression, measured.search)
+    dense = sum(tensor.nbytes for tensor in gather_ties(original)[0].values())
+    found = caveats(measured.accuracies, artifacts, dense, job.settings.compression, measured.search)
     return [*measured.network_caveats, *found]
 
 
