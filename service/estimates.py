@@ -2,9 +2,9 @@
 
 The model: a step of a fit applies every gate once forward and about twice that backward, so it costs
 `gates x entries x gate width` multiplications, plus a fixed overhead a gate; a step of fine-tuning decodes every weight
-in the same way and runs the batch through the model (`service.fine_tuning`); natural-gradient steps lead gradients of
-single samples to the gates, and multiply a matrix for each. A measured layer takes a few short fits more; a search
-takes the whole once a trial.
+in the same way and runs the batch through the model (`service.fine_tuning`), each layer at the positions that its shape
+tells (`service.positions`); natural-gradient steps lead gradients of single samples to the gates, and multiply a matrix
+for each. A measured layer takes a few short fits more; a search takes the whole once a trial.
 """
 
 import math
@@ -17,14 +17,21 @@ from jobs.files import FileRecord
 from jobs.planning import MEASURED_SIZES, QUICK_STEPS, is_searched, most_trials, to_measure
 from jobs.schemas.jobs import Estimate, EstimatedLayer, EstimatedSearch, EstimatedSize
 from jobs.schemas.settings import JobSettings
-from service.fine_tuning import Tuning, operations, tuning
+from service.fine_tuning import Tuning, operations, sample_shape, tuning
 from service.planning import layers_in
 
-# Measured on two CPU cores, rounded: multiplications a second of a network's layers, those of decoding, where gates are
-# applied several at a time (docs/contraction.md), and what a gate costs beside them.
-OPERATIONS_A_SECOND = 6e9
+# Measured on two CPU cores, rounded. Of training steps of LeNet-5, AlexNet, VGG-16, ResNets, a ViT and a ConvNeXt; a
+# MobileNet, with its convolutions of single channels, takes four times as long.
+OPERATIONS_A_SECOND = 1e11
+SECONDS_A_LAYER = 5e-4
+"""Of a step, in each layer, however little it computes."""
+SECONDS_A_NUMBER = 3e-9
+"""Of a step of the optimiser."""
+# Of decoding, where gates are applied several at a time (docs/contraction.md), and what a gate costs beside.
 DECODING_OPERATIONS_A_SECOND = 4e10
 SECONDS_A_GATE = 4e-5
+CURVATURE_OPERATIONS_A_SECOND = 6e9
+"""Of the products of small matrices in natural-gradient steps."""
 START_SECONDS = 10.0
 START_BYTES = 600 * 1024**2
 FROZEN_COPIES = 3
@@ -35,6 +42,8 @@ DECODING_TENSORS = 4
 """Of the size of a weight, at any depth, for decoding it and for the gradient (docs/contraction.md)."""
 FIT_TENSORS = 3
 """Further ones of the fit: the weight, its difference from the network, and that weighted by the inputs' moments."""
+OUTPUTS_OF_A_LAYER = 3
+"""Tensors of the size of a layer's outputs that a training step holds: its own, those of its norm and activation."""
 NATURAL_MATRICES = 4
 """Of as many rows as numbers are trained: the curvature, its mean, that damped, and its factor."""
 
@@ -143,34 +152,34 @@ def _fit_seconds(settings: JobSettings, plan: Plan) -> float:
 
 
 def _tune_seconds(settings: JobSettings, plan: Plan, work: Tuning) -> float:
-    decoding = work.steps * sum(_decode_seconds(entry) for entry in plan.entries)
+    decoding = sum(_decode_seconds(entry) for entry in plan.entries)
+    step = decoding + work.layers * SECONDS_A_LAYER + work.trained * SECONDS_A_NUMBER
     passes = operations(work, settings.fine_tune) / OPERATIONS_A_SECOND
-    return decoding + passes + _natural_seconds(settings, plan, work)
+    return work.steps * step + passes + _natural_seconds(settings, plan, work)
 
 
 def _natural_seconds(settings: JobSettings, plan: Plan, work: Tuning) -> float:
     """What natural-gradient epochs take besides: curvature, for which each weight's gradient is led to its gates."""
     observed = settings.fine_tune.natural_epochs * work.samples * OBSERVED
-    return observed * (sum(_decode_seconds(entry) for entry in plan.entries) + work.trained**2 / OPERATIONS_A_SECOND)
+    decoding = sum(_decode_seconds(entry) for entry in plan.entries)
+    return observed * (decoding + work.trained**2 / CURVATURE_OPERATIONS_A_SECOND)
 
 
 def _memory(settings: JobSettings, plan: Plan, work: Tuning, checkpoint: FileRecord, dataset: FileRecord | None) -> int:
-    """The copies of the model; the tensors of the largest weight; the matrices of natural-gradient steps; the data."""
+    """The copies of the model, tensors of the largest weight, outputs of a training step, the curvature, the data."""
     largest = max((entry.structure.size for entry in plan.entries), default=0)
     data = _data_bytes(settings, dataset) if dataset else 0
     copies = FROZEN_COPIES if settings.fine_tune.dense == "freeze" else TRAINED_COPIES
     numbers = (DECODING_TENSORS + FIT_TENSORS) * largest
     if settings.fine_tune.natural_epochs:
         numbers += NATURAL_MATRICES * work.trained**2
+    if work.steps:
+        at_once = math.ceil(settings.fine_tune.batch_size / settings.fine_tune.accumulate)
+        numbers += OUTPUTS_OF_A_LAYER * min(at_once, work.samples) * work.outputs
     return START_BYTES + copies * checkpoint.bytes + 4 * numbers + data
 
 
 def _data_bytes(settings: JobSettings, dataset: FileRecord) -> int:
     """Bytes of all samples in single precision, in the size that images are resized to."""
-    summary = dataset.summary or {}
-    shape: list[int | None] = summary.get("shape", [])
-    if settings.image.resize is not None and len(shape) >= 2:
-        shape = [*shape[:-2], *settings.image.resize]
-    sizes = [size for size in shape if size is not None]  # a job on images of several sizes fails without a size
-    samples = int(sum(summary.get("splits", {}).values()))
-    return DEFAULT_BYTES * samples * math.prod(sizes)
+    samples = int(sum((dataset.summary or {}).get("splits", {}).values()))
+    return DEFAULT_BYTES * samples * math.prod(sample_shape(settings, dataset))

@@ -4,11 +4,13 @@ import math
 from dataclasses import dataclass
 
 from adtn.plan import Plan
-from jobs.catalogue import ARCHITECTURES, DATASETS
+from jobs.catalogue import ARCHITECTURES, DATASETS, split_name
 from jobs.files import FileRecord
 from jobs.planning import MOST_KEPT_BYTES
 from jobs.schemas.jobs import EstimatedFineTuning
 from jobs.schemas.settings import FineTuneSettings, JobSettings
+from service.planning import layers_in
+from service.positions import positions
 
 BYTES_OF_PRECISION = {"float32": 4, "bfloat16": 2}
 
@@ -30,9 +32,12 @@ class Tuning:
         samples: Of the training split; 0 without data.
         steps: Of the optimiser; 0 if nothing is trained.
         dense: Numbers of what stays dense, tied ones once.
-        encoded: Dense entries of the encoded weights.
         gates: Numbers that the gates have.
-        kept: Numbers of the layers that are computed once.
+        encoded_work: Multiplications of the encoded layers, an input and pass.
+        dense_work: The same of what stays dense.
+        kept_work: The same of the layers that are computed once.
+        outputs: Numbers that all layers hand on, an input.
+        layers: How many there are.
         kept_layers: Their names, in the order in which the network uses them.
         cached_bytes: Of what they hand on, for all samples; None where that does not follow from shapes.
         frozen: Whether the gates alone are trained.
@@ -43,9 +48,12 @@ class Tuning:
     samples: int
     steps: int
     dense: int
-    encoded: int
     gates: int
-    kept: int
+    encoded_work: int
+    dense_work: int
+    kept_work: int
+    outputs: int
+    layers: int
     kept_layers: tuple[str, ...]
     cached_bytes: int | None
     frozen: bool
@@ -96,14 +104,22 @@ def tuning(settings: JobSettings, plan: Plan, checkpoint: FileRecord, dataset: F
     outputs_too_large = cached is not None and cached > MOST_KEPT_BYTES
     if outputs_too_large:
         kept, cached = (), 0
-    sizes = {layer["name"]: layer["parameters"] for layer in checkpoint.layers or []}
+    layers = layers_in(checkpoint)
+    library = split_name(settings.architecture or "")
+    is_text = library is not None and library[0] == "transformers"
+    applied = positions(layers, sample_shape(settings, dataset), is_text=is_text)
+    work = {layer.name: layer.entries * applied[layer.key] for layer in layers}
+    encoded = sum(work[weight.name] for entry in plan.entries for weight in entry.layer.weights)
     return Tuning(
         samples=samples,
         steps=steps,
         dense=checkpoint.parameters - plan.original,
-        encoded=plan.original,
         gates=plan.parameters,
-        kept=sum(sizes[name] for name in kept),
+        encoded_work=encoded,
+        dense_work=sum(work.values()) - encoded,
+        kept_work=sum(work[name] for name in kept),
+        outputs=sum(layer.shape[0] * applied[layer.key] for layer in layers),
+        layers=len(layers),
         kept_layers=kept,
         cached_bytes=cached,
         frozen=frozen,
@@ -113,7 +129,7 @@ def tuning(settings: JobSettings, plan: Plan, checkpoint: FileRecord, dataset: F
 
 
 def operations(work: Tuning, options: FineTuneSettings) -> int:
-    """Multiplications of all passes through the network, two a parameter and sample.
+    """Floating-point operations of all passes through the network, two a multiplication.
 
     A step goes forward once, and backward twice through what is trained, once through what is frozen. The teacher's
     outputs are computed once, unless each step sees other inputs.
@@ -124,10 +140,22 @@ def operations(work: Tuning, options: FineTuneSettings) -> int:
     """
     if not work.steps:
         return 0
-    step = 3 * work.encoded + (2 if work.frozen else 3) * (work.dense - work.kept)
-    teacher = work.dense + work.encoded if options.distill else 0
-    passes = options.epochs * step + work.kept + teacher * (options.epochs if work.augmented else 1)
+    step = 3 * work.encoded_work + (2 if work.frozen else 3) * (work.dense_work - work.kept_work)
+    teacher = work.dense_work + work.encoded_work if options.distill else 0
+    passes = options.epochs * step + work.kept_work + teacher * (options.epochs if work.augmented else 1)
     return 2 * work.samples * passes
+
+
+def sample_shape(settings: JobSettings, dataset: FileRecord | None) -> tuple[int, ...]:
+    """The shape of one input, as far as it is known: images in the size that they are resized to."""
+    shape: list[int | None] = []
+    if dataset is not None:
+        shape = list((dataset.summary or {}).get("shape", []))
+    elif settings.dataset in DATASETS:
+        shape = list(DATASETS[settings.dataset].shape)
+    if settings.image.resize is not None and len(shape) >= 2:
+        shape = [*shape[:-2], *settings.image.resize]
+    return tuple(size for size in shape if size is not None)  # a job on images of several sizes fails without a size
 
 
 def _samples(settings: JobSettings, dataset: FileRecord | None) -> int:

@@ -423,14 +423,24 @@ def test_an_estimate_counts_the_images_in_the_size_that_the_job_gives_them(
     checkpoint: str, upload: Callable[..., str], worker: Worker, api: httpx.Client
 ) -> None:
     dataset = upload(purpose="dataset", content=b"PK\x03\x04" + b" " * 600)
-    worker.inspect(dataset, splits={"train": 800, "test": 200}, shape=[3, None, None])
+    worker.inspect(dataset, splits={"train": 800, "test": 200}, shape=[1, None, None])
 
-    def memory(side: int) -> int:
-        settings = {"checkpoint": checkpoint, "architecture": "lenet5", "dataset": dataset}
-        answer = api.post("/v1/jobs/estimate", json={**settings, "image": {"resize": [side, side]}})
-        return int(answer.json()["memory_bytes"])
+    def estimate(side: int, epochs: int, **more: int) -> dict[str, Any]:
+        body = {
+            **{"checkpoint": checkpoint, "architecture": "lenet5", "dataset": dataset},
+            **{"image": {"resize": [side, side]}, "fine_tune": {"epochs": epochs, "batch_size": 64, **more}},
+        }
+        answer = api.post("/v1/jobs/estimate", json=body)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
 
-    assert memory(64) - memory(32) == 4 * 1000 * 3 * (64**2 - 32**2)
+    samples = 4 * 1000 * (64**2 - 32**2)
+    assert estimate(64, 0)["memory_bytes"] - estimate(32, 0)["memory_bytes"] == samples
+    assert estimate(64, 1000)["seconds"] > 2 * estimate(32, 1000)["seconds"]
+    # A training step besides holds the outputs of 64 samples, or of 16 if it is cut in four.
+    outputs = [estimate(64, 1, accumulate=parts)["memory_bytes"] - estimate(64, 0)["memory_bytes"] for parts in (1, 4)]
+    assert outputs[0] == 4 * outputs[1] > 0
 
 
 def test_an_estimate_of_structures_that_the_user_chose_has_exact_sizes(checkpoint: str, api: httpx.Client) -> None:
