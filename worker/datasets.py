@@ -13,10 +13,10 @@ from torch import Tensor
 from jobs.problems import ProblemError
 from worker.architectures import Architecture
 from worker.resizing import resized, resized_split
+from worker.sandbox.contents import SPLITS
 
 Normalize = Mapping[str, Sequence[float]]
 DIGITS_TEST_SHARE = 0.2
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)

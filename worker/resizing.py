@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from jobs.problems import Fault, ProblemError
+from worker.sandbox.contents import SPLITS
 
 POINTER = "/image/resize"
 MAX_NUMBERS = 2**32
@@ -62,7 +63,7 @@ def resized_split(path: Path, split: str, size: Size | None) -> Tensor:
         sizes, pixels = file.get_tensor(f"{split}_sizes"), file.get_slice(f"{split}_pixels")
         if size is None:
             stored = set(file.keys())
-            names = [name for name in ("train", "val", "test") if f"{name}_sizes" in stored]
+            names = [name for name in SPLITS if f"{name}_sizes" in stored]
             differing = _differing({name: file.get_tensor(f"{name}_sizes") for name in names})
             raise refused("dataset_mismatch", differing)
         channels = _channels(sizes, pixels.get_shape()[0])

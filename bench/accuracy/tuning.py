@@ -105,16 +105,18 @@ def grid(method: str, budgets: Iterable[int], setting: Setting) -> Iterator[Task
 def finals(method: str, budgets: Iterable[int], setting: Setting, find: Find) -> Iterator[Task]:
     """The validation runs of all epochs, trained as the method is: of each recipe the rate that was best in the grid.
 
-    They need the grid's runs; a recipe without any is left out.
+    They need the grid's runs; a recipe without any is left out. Where it leaves a single recipe, there is no choice.
     """
     if not setting.has_finals:
         return
     tasks = {task.key: task for budget in budgets for task in grid(method, [budget], setting)}
-    best: dict[tuple[str, int], Choice] = {}
+    best: dict[int, dict[str, Choice]] = {}
     for found in _ranked(tasks.values(), find):
-        best.setdefault((found.recipe, found.tuned_at), found)
-    for found in best.values():
-        yield _task("validation", method, found.tuned_at, SEED, found, setting, setting.epochs)
+        best.setdefault(found.tuned_at, {}).setdefault(found.recipe, found)
+    for tuned_at, choices in best.items():
+        if len(choices) > 1:
+            for found in choices.values():
+                yield _task("validation", method, tuned_at, SEED, found, setting, setting.epochs)
 
 
 def choice(method: str, budget: int, setting: Setting, find: Find) -> Choice | None:

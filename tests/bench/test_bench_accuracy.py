@@ -311,6 +311,14 @@ def test_after_many_epochs_the_best_of_each_recipe_are_compared_anew(tmp_path: P
     assert choice("ours", 1500, setting, runs.find) == Choice(names[0], 8e-2, 1000)  # its finals are its own
 
 
+def test_a_single_recipe_is_not_run_once_more(tmp_path: Path) -> None:
+    runs, setting = Runs(tmp_path / "runs.jsonl"), SETTING._replace(epochs=10)
+    for task in grid("cp", [1000], setting):
+        runs.add(run_of(task, 0.9 - task.rate))
+    assert list(finals("cp", [1000], setting, runs.find)) == []
+    assert choice("cp", 1000, setting, runs.find) == Choice("default", RATES[0], 1000)
+
+
 def test_stored_runs_are_found_by_the_tasks_of_today() -> None:
     stored = Runs(RESULTS / "accuracy.jsonl")
     setting = Setting(MNIST.epochs, None, MNIST.tuning_epochs)

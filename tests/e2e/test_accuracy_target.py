@@ -6,6 +6,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import httpx
+import numpy as np
 import pytest
 from safetensors.torch import load as load_bytes
 from support.api import artifact, create, finished, succeeded, upload
@@ -66,6 +67,24 @@ def test_the_plot_has_every_trial(api: httpx.Client, job: dict[str, Any]) -> Non
     root = ElementTree.fromstring(answer.content)
     circles = root.findall("{http://www.w3.org/2000/svg}circle")
     assert len(circles) == len(job["report"]["search"]["trials"])
+
+
+def test_an_uploaded_validation_split_decides(
+    api: httpx.Client, settings: dict[str, Any], digits: Dataset, tmp_path: Path
+) -> None:
+    splits = {"train": digits.train_x[200:], "val": digits.train_x[:200], "test": digits.test_x}
+    labels = {"train": digits.train_y[200:], "val": digits.train_y[:200], "test": digits.test_y}
+    arrays = {f"{name}_x": samples.numpy() for name, samples in splits.items()}
+    np.savez(tmp_path / "split.npz", **arrays, **{f"{name}_y": found.numpy() for name, found in labels.items()})
+    dataset = upload(api, tmp_path / "split.npz", "dataset")
+    assert dataset["summary"]["splits"] == {"train": 1237, "val": 200, "test": 360}
+    short = {"fine_tune": {"epochs": 1}, "search": {"max_trials": 1}}
+    wish = {"compression": {"target": {"max_accuracy_drop": 100}}}
+    search = succeeded(api, create(api, **settings | short | wish | {"dataset": dataset["id"]})["id"])["report"][
+        "search"
+    ]
+    assert (search["heldout_split"], search["heldout_samples"]) == ("val", 200)
+    assert search["control_heldout_accuracy"] == search["baseline_heldout_accuracy"]
 
 
 def test_a_job_is_cancelled_in_the_middle_of_a_trial(api: httpx.Client, settings: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import adtn
 from adtn.plan import Plan
 from jobs import records
 from worker.pipeline.attempt import Attempt
+from worker.pipeline.fit import FIT_VERSION
 
 # Part of every key: raise it when the same trial would end in another way, or is written down in another form.
 TRIAL_VERSION = 1
@@ -86,5 +87,5 @@ class KeptTrials:
 
     def _key(self, plan: Plan) -> str:
         """Names all that a trial depends on; files and settings of a job never change."""
-        parts = [TRIAL_VERSION, adtn.__version__, torch.__version__, self._device, plan.to_json()]
+        parts = [TRIAL_VERSION, FIT_VERSION, adtn.__version__, torch.__version__, self._device, plan.to_json()]
         return f"{self._folder}/{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()}.json"

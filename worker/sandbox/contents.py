@@ -6,6 +6,8 @@ from typing import Any
 
 from worker.sandbox.tensor_file import Outgoing
 
+SPLITS = ("train", "val", "test")
+"""All that a data set may have, in the order in which they are told."""
 MAX_CLASS_NAMES = 100
 MAX_CLASS_NAME = 100
 DTYPES = {"U8": "uint8", "F32": "float32"}

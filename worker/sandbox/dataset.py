@@ -7,7 +7,7 @@ from jobs.problems import ProblemError
 from worker.sandbox.archives import Member, checked_zip, tar_members, zip_members
 from worker.sandbox.arrays import StoredArray
 from worker.sandbox.cifar import cifar_contents, cifar_layout
-from worker.sandbox.contents import Contents
+from worker.sandbox.contents import SPLITS, Contents
 from worker.sandbox.dataset_checks import check_splits, labels, output_dtype, samples
 from worker.sandbox.formats import ACCEPTED, START_BYTES, format_of
 from worker.sandbox.idx import holds_idx, idx_arrays
@@ -75,7 +75,7 @@ def _archive_contents(members: Sequence[Member], limit: int) -> Contents:
 
 def _array_contents(kind: str, arrays: Mapping[str, StoredArray]) -> Contents:
     """The contents of a file with the four arrays, or with the two of a validation split besides, checked."""
-    splits = ("train", "val", "test") if any(name in arrays for name in VALIDATION) else ("train", "test")
+    splits = [split for split in SPLITS if split != "val" or any(name in arrays for name in VALIDATION)]
     missing = [f"{split}_{part}" for split in splits for part in "xy" if f"{split}_{part}" not in arrays]
     if missing:
         raise ProblemError("dataset_invalid", f"expected {ACCEPTED['dataset']}; {', '.join(missing)} is missing")

@@ -15,12 +15,12 @@ import numpy as np
 
 from jobs.problems import ProblemError
 from worker.sandbox.archives import Member
-from worker.sandbox.contents import Contents
+from worker.sandbox.contents import SPLITS, Contents
 from worker.sandbox.images import MAX_FILE_BYTES, Header, header_of, pixels_of
 from worker.sandbox.tensor_file import Outgoing, quoted
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
-SPLITS = {"train": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
+SPLIT_OF_FOLDER = {"train": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
 TEST_SHARE = 0.2
 MAX_CLASSES = 10_000
 EXPECTED = "train/CLASS/IMAGE and test/CLASS/IMAGE, or CLASS/IMAGE"
@@ -166,7 +166,7 @@ def _split_by_folder(pictures: Sequence[Picture]) -> Arrangement:
     folders: dict[str, str] = {}
     for picture in pictures:
         folder = picture.folders[0]
-        split = SPLITS.get(folder.lower())
+        split = SPLIT_OF_FOLDER.get(folder.lower())
         if split is None or folders.setdefault(split, folder) != folder:
             named = "a split of its own" if split else "one of train, test, val and valid"
             raise ProblemError(
@@ -181,7 +181,7 @@ def _split_by_folder(pictures: Sequence[Picture]) -> Arrangement:
         folders = {"train": folders["train"], "test": folders["val"]}
     chosen = {
         split: [picture for picture in pictures if picture.folders[0] == folders[split]]
-        for split in ("train", "val", "test")
+        for split in SPLITS
         if split in folders
     }
     classes = _classes(picture.folders[1] for picture in chosen["train"])
@@ -208,7 +208,7 @@ def _split_by_digest(pictures: Sequence[Picture]) -> Arrangement:
     by_class: dict[str, list[Picture]] = {}
     for picture in pictures:
         by_class.setdefault(picture.folders[0], []).append(picture)
-    if all(name.lower() in SPLITS for name in by_class):
+    if all(name.lower() in SPLIT_OF_FOLDER for name in by_class):
         raise ProblemError("dataset_invalid", f"expected the folders {EXPECTED}, got {pictures[0].where}: no class")
     classes = _classes(by_class)
     test: set[int] = set()
