@@ -23,6 +23,14 @@ MEASURED_SIZES = 5
 QUICK_STEPS = 50
 """Steps of these fits: the five cost about as much as the fit that follows, and tell sizes apart as well."""
 
+MEASURING_TIME = 0.5
+"""The share of a search's minutes that measuring may take at most; without a search it has as many."""
+MOST_LOOKED_AT = 2000
+"""Held-out samples for each of them: an average over outputs needs fewer than an accuracy."""
+LEAST_LOOKED_AT = 200
+MOST_FLOPS = 10**11
+"""Of one look at the samples. Every layer is looked at in several sizes, each time with the whole network."""
+
 MOST_KEPT_BYTES = 4 * 2**30
 """Of the outputs of layers that fine-tuning computes once and keeps on the worker's disk; more are computed anew."""
 
@@ -106,6 +114,15 @@ def to_measure(settings: CompressionSettings, layers: Sequence[Layer]) -> Candid
         return None
     found = candidates_of(settings, layers)
     return found if len(found.items) > 1 else None
+
+
+def samples_looked_at(flops: float) -> int:
+    """Held-out samples, where there are so many, through which each size of a layer is measured: a few seconds' work.
+
+    Args:
+        flops: Floating-point operations of one sample's way through the network.
+    """
+    return max(LEAST_LOOKED_AT, min(MOST_LOOKED_AT, int(MOST_FLOPS / max(1.0, flops))))
 
 
 def is_searched(settings: CompressionSettings) -> bool:

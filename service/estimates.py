@@ -10,11 +10,20 @@ for each. A measured layer takes a few short fits more; a search takes the whole
 import math
 from collections.abc import Sequence
 
+from adtn.candidates import Candidates
 from adtn.coding import max_bytes
 from adtn.limits import OBSERVED
 from adtn.plan import Plan, PlanEntry
 from jobs.files import FileRecord
-from jobs.planning import MEASURED_SIZES, QUICK_STEPS, is_searched, most_trials, to_measure
+from jobs.planning import (
+    MEASURED_SIZES,
+    MEASURING_TIME,
+    QUICK_STEPS,
+    is_searched,
+    most_trials,
+    samples_looked_at,
+    to_measure,
+)
 from jobs.schemas.jobs import Estimate, EstimatedLayer, EstimatedSearch, EstimatedSize
 from jobs.schemas.settings import JobSettings
 from service.fine_tuning import Tuning, operations, sample_shape, tuning
@@ -83,13 +92,15 @@ def estimate(
     once = _fit_seconds(settings, plan) + _tune_seconds(settings, plan, work)
     search = _search(settings, plans, checkpoint, once) if is_searched(settings.compression) else None
     trials = min(search.trials * search.seconds_a_trial, search.max_seconds) if search else 0
-    measured = to_measure(settings.compression, layers_in(checkpoint)) is not None
+    measured = to_measure(settings.compression, layers_in(checkpoint))
     return Estimate(
         layers=layers,
         skipped=[item.layer.name for item in plan.skipped],
         parameters=_size(plan.original, plan.parameters),
         bytes=_size(sum(layer.original_bytes for layer in layers), sum(layer.compressed_bytes for layer in layers)),
-        seconds=round(START_SECONDS + (_measuring_seconds(plan) if measured else 0) + trials + once),
+        seconds=round(
+            START_SECONDS + (_measuring_seconds(settings, plan, measured, work) if measured else 0) + trials + once
+        ),
         memory_bytes=_memory(settings, plan, work, checkpoint, dataset),
         fine_tuning=work.view() if work.steps else None,
         rough=[*(PLANNED if search or measured else ()), "seconds", "memory_bytes"],
@@ -116,8 +127,13 @@ def _search(settings: JobSettings, plans: Sequence[Plan], checkpoint: FileRecord
     )
 
 
-def _measuring_seconds(plan: Plan) -> float:
-    return MEASURED_SIZES * QUICK_STEPS * sum(_decode_seconds(entry) for entry in plan.entries)
+def _measuring_seconds(settings: JobSettings, plan: Plan, measured: Candidates, work: Tuning) -> float:
+    """Quick fits of a few sizes of each layer; with data the network is run once for each."""
+    fits = MEASURED_SIZES * QUICK_STEPS * sum(_decode_seconds(entry) for entry in plan.entries)
+    flops = 2 * (work.dense_work + work.encoded_work)
+    samples = min(work.samples, samples_looked_at(flops))
+    looks = MEASURED_SIZES * len(measured.items) * samples * flops / OPERATIONS_A_SECOND
+    return min(fits + looks, MEASURING_TIME * 60 * settings.search.max_minutes)
 
 
 def _layer(entry: PlanEntry, width: int, gate_bits: int | None) -> EstimatedLayer:

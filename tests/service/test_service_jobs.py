@@ -443,6 +443,24 @@ def test_an_estimate_counts_the_images_in_the_size_that_the_job_gives_them(
     assert outputs[0] == 4 * outputs[1] > 0
 
 
+def test_an_estimate_knows_that_each_size_of_a_layer_is_measured_with_the_whole_network(
+    checkpoint: str, upload: Callable[..., str], worker: Worker, api: httpx.Client
+) -> None:
+    dataset = upload(purpose="dataset", content=b"PK\x03\x04" + b" " * 600)
+    worker.inspect(dataset, splits={"train": 60_000, "test": 10_000}, shape=[1, None, None])
+
+    def seconds(side: int, **search: float) -> float:
+        body = {
+            **{"checkpoint": checkpoint, "architecture": "lenet5", "dataset": dataset, "search": search},
+            **{"image": {"resize": [side, side]}, "fine_tune": {"epochs": 0}},
+            "compression": {"layers": ["conv2", "fc1", "fc2"], "target": {"ratio": 60}},
+        }
+        return float(api.post("/v1/jobs/estimate", json=body).json()["seconds"])
+
+    assert seconds(224) > seconds(28) + 3
+    assert seconds(224, max_minutes=0.01) < seconds(224) - 3  # measuring ends with half of the search's minutes
+
+
 def test_an_estimate_of_structures_that_the_user_chose_has_exact_sizes(checkpoint: str, api: httpx.Client) -> None:
     chosen = {"layers": ["fc1", "fc2"], "structure": {"depth": 3}, "target": {"ratio": 20}}
     estimate = api.post("/v1/jobs/estimate", json={"checkpoint": checkpoint, "compression": chosen}).json()

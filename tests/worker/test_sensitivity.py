@@ -12,10 +12,10 @@ import adtn
 from adtn.allocation import allocate
 from adtn.candidates import Candidates, candidates
 from adtn.plan import Target
+from jobs import planning
 from jobs.schemas.settings import JobSettings
 from jobs.store import open_store
 from worker.blueprint import Blueprint
-from worker.pipeline import sensitivity
 from worker.pipeline.attempt import Attempt
 from worker.pipeline.inspect import Inputs
 from worker.pipeline.progress import ProgressReporter
@@ -126,8 +126,8 @@ def test_the_more_a_network_computes_the_fewer_samples_are_looked_at(
     attempt: Attempt, branches: Candidates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a_sample = 2 * (64 * 64 + 64 * 64 + 64 * 10)
-    for flops, samples in ((250 * a_sample, 250), (a_sample, sensitivity.MIN_SAMPLES), (10**9, 300)):
-        monkeypatch.setattr(sensitivity, "MOST_FLOPS", flops)
+    for flops, samples in ((250 * a_sample, 250), (a_sample, planning.LEAST_LOOKED_AT), (10**9, 300)):
+        monkeypatch.setattr(planning, "MOST_FLOPS", flops)
         assert measured_on(torch.randn(300, 64), attempt, branches).samples == samples
 
 

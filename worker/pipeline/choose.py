@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from adtn.candidates import Candidates
 from adtn.moments import InputMoments
 from adtn.plan import Plan
-from jobs.planning import candidates_of, is_searched, plan_of, plans_to_try, size_of, to_measure
+from jobs.planning import MEASURING_TIME, candidates_of, is_searched, plan_of, plans_to_try, size_of, to_measure
 from jobs.problems import ProblemError
 from worker.pipeline.attempt import Attempt
 from worker.pipeline.heldout import Parts, parts_of
@@ -21,8 +21,6 @@ from worker.pipeline.trials import Trials
 
 MEASURING = 0.1
 """The share of the stage's progress that measuring takes where trials follow."""
-MEASURING_TIME = 0.5
-"""The share of a search's minutes that it may take at most; without a search it has as many."""
 
 
 @dataclass(frozen=True)

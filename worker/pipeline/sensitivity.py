@@ -17,7 +17,7 @@ from adtn.module import ADTN
 from adtn.moments import InputMoments
 from adtn.plan import Plan, PlanEntry
 from adtn.structure import AnyStructure
-from jobs.planning import MEASURED_SIZES, QUICK_STEPS
+from jobs.planning import MEASURED_SIZES, QUICK_STEPS, samples_looked_at
 from worker.evaluation import samples_at_once
 from worker.graphs.logits import giving_logits
 from worker.pipeline.attempt import Attempt
@@ -27,11 +27,6 @@ from worker.pipeline.options import fit_options
 from worker.pipeline.progress import within
 from worker.pipeline.search import OutOfTime
 
-MAX_SAMPLES = 2000
-"""Held-out samples looked at: an average over outputs needs fewer than an accuracy."""
-MIN_SAMPLES = 200
-MOST_FLOPS = 10**11
-"""Of one look at the samples. Every layer is looked at in several sizes, each time with the whole network."""
 BROKEN = 1e6
 """Stands for a loss that is not finite."""
 
@@ -170,7 +165,7 @@ class _OutputLoss:
         counter = FlopCounterMode(display=False)
         with counter:
             self._model(few.to(next(self._model.parameters()).device))
-        return max(MIN_SAMPLES, min(MAX_SAMPLES, MOST_FLOPS * len(few) // max(1, counter.get_total_flops())))
+        return samples_looked_at(counter.get_total_flops() / len(few))
 
     def __call__(self, layer: Layer, fitted: ADTN, moments: Mapping[str, InputMoments]) -> float:
         changed = copy.deepcopy(self._model)
