@@ -313,10 +313,10 @@ def test_after_many_epochs_the_best_of_each_recipe_are_compared_anew(tmp_path: P
 
 def test_a_single_recipe_is_not_run_once_more(tmp_path: Path) -> None:
     runs, setting = Runs(tmp_path / "runs.jsonl"), SETTING._replace(epochs=10)
-    for task in grid("cp", [1000], setting):
+    for task in grid("low_rank", [1000], setting):
         runs.add(run_of(task, 0.9 - task.rate))
-    assert list(finals("cp", [1000], setting, runs.find)) == []
-    assert choice("cp", 1000, setting, runs.find) == Choice("default", RATES[0], 1000)
+    assert list(finals("low_rank", [1000], setting, runs.find)) == []
+    assert choice("low_rank", 1000, setting, runs.find) == Choice("default", RATES[0], 1000)
 
 
 def test_stored_runs_are_found_by_the_tasks_of_today() -> None:
