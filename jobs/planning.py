@@ -26,8 +26,10 @@ QUICK_STEPS = 50
 MEASURING_TIME = 0.5
 """The share of a search's minutes that measuring may take at most; without a search it has as many."""
 MOST_LOOKED_AT = 2000
-"""Held-out samples for each of them: an average over outputs needs fewer than an accuracy."""
+"""Held-out samples for each size that is measured: an average over outputs needs fewer than an accuracy."""
 LEAST_LOOKED_AT = 200
+HELD_OUT_SHARE = 0.2
+"""Of the training samples of each class, where the data have no validation split."""
 MOST_FLOPS = 10**11
 """Of one look at the samples. Every layer is looked at in several sizes, each time with the whole network."""
 

@@ -4,7 +4,8 @@ The model: a step of a fit applies every gate once forward and about twice that 
 `gates x entries x gate width` multiplications, plus a fixed overhead a gate; a step of fine-tuning decodes every weight
 in the same way and runs the batch through the model (`service.fine_tuning`), each layer at the positions that its shape
 tells (`service.positions`); natural-gradient steps lead gradients of single samples to the gates, and multiply a matrix
-for each. A measured layer takes a few short fits more; a search takes the whole once a trial.
+for each. A measured layer takes a few short fits more, and the network once for each; a search takes the whole once a
+trial.
 """
 
 import math
@@ -91,23 +92,24 @@ def estimate(
     work = tuning(settings, plan, checkpoint, dataset)
     once = _fit_seconds(settings, plan) + _tune_seconds(settings, plan, work)
     search = _search(settings, plans, checkpoint, once) if is_searched(settings.compression) else None
-    trials = min(search.trials * search.seconds_a_trial, search.max_seconds) if search else 0
     measured = to_measure(settings.compression, layers_in(checkpoint))
+    before = _measuring_seconds(settings, plan, measured, work) if measured else 0.0
+    is_hopeless = search is not None and before + search.seconds_a_trial > search.max_seconds
+    if search:
+        before = min(before + search.trials * search.seconds_a_trial, search.max_seconds)
     return Estimate(
         layers=layers,
         skipped=[item.layer.name for item in plan.skipped],
         parameters=_size(plan.original, plan.parameters),
         bytes=_size(sum(layer.original_bytes for layer in layers), sum(layer.compressed_bytes for layer in layers)),
-        seconds=round(
-            START_SECONDS + (_measuring_seconds(settings, plan, measured, work) if measured else 0) + trials + once
-        ),
+        seconds=round(START_SECONDS + before + once),
         memory_bytes=_memory(settings, plan, work, checkpoint, dataset),
         fine_tuning=work.view() if work.steps else None,
         rough=[*(PLANNED if search or measured else ()), "seconds", "memory_bytes"],
         search=search,
         notes=[
             *((SEARCHED,) if search else ()),
-            *((HOPELESS,) if search and search.seconds_a_trial > search.max_seconds else ()),
+            *((HOPELESS,) if is_hopeless else ()),
             *((MEASURED,) if measured else ()),
             *((CODED,) if gate_bits is not None else ()),
             *work.notes(),
@@ -131,7 +133,7 @@ def _measuring_seconds(settings: JobSettings, plan: Plan, measured: Candidates, 
     """Quick fits of a few sizes of each layer; with data the network is run once for each."""
     fits = MEASURED_SIZES * QUICK_STEPS * sum(_decode_seconds(entry) for entry in plan.entries)
     flops = 2 * (work.dense_work + work.encoded_work)
-    samples = min(work.samples, samples_looked_at(flops))
+    samples = min(work.heldout, samples_looked_at(flops))
     looks = MEASURED_SIZES * len(measured.items) * samples * flops / OPERATIONS_A_SECOND
     return min(fits + looks, MEASURING_TIME * 60 * settings.search.max_minutes)
 

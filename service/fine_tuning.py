@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from adtn.plan import Plan
 from jobs.catalogue import ARCHITECTURES, DATASETS, split_name
 from jobs.files import FileRecord
-from jobs.planning import MOST_KEPT_BYTES
+from jobs.planning import HELD_OUT_SHARE, MOST_KEPT_BYTES
 from jobs.schemas.jobs import EstimatedFineTuning
 from jobs.schemas.settings import FineTuneSettings, JobSettings
 from service.planning import layers_in
@@ -30,6 +30,7 @@ class Tuning:
 
     Attributes:
         samples: Of the training split; 0 without data.
+        heldout: Those that choices are made by: of the validation split, or else of the training split.
         steps: Of the optimiser; 0 if nothing is trained.
         dense: Numbers of what stays dense, tied ones once.
         gates: Numbers that the gates have.
@@ -46,6 +47,7 @@ class Tuning:
     """
 
     samples: int
+    heldout: int
     steps: int
     dense: int
     gates: int
@@ -112,6 +114,7 @@ def tuning(settings: JobSettings, plan: Plan, checkpoint: FileRecord, dataset: F
     encoded = sum(work[weight.name] for entry in plan.entries for weight in entry.layer.weights)
     return Tuning(
         samples=samples,
+        heldout=_splits(dataset).get("val") or round(HELD_OUT_SHARE * samples),
         steps=steps,
         dense=checkpoint.parameters - plan.original,
         gates=plan.parameters,
@@ -161,9 +164,14 @@ def sample_shape(settings: JobSettings, dataset: FileRecord | None) -> tuple[int
 def _samples(settings: JobSettings, dataset: FileRecord | None) -> int:
     """Inputs of the training split, as far as they are known; 0 without data."""
     if dataset is not None:
-        splits = (dataset.summary or {}).get("splits", {})
-        return int(splits.get("train", 0))
+        return _splits(dataset).get("train", 0)
     return DATASETS[settings.dataset].train if settings.dataset in DATASETS else 0
+
+
+def _splits(dataset: FileRecord | None) -> dict[str, int]:
+    """Samples of each split of a file."""
+    found: dict[str, int] = (dataset.summary or {}).get("splits", {}) if dataset is not None else {}
+    return found
 
 
 def _steady(settings: JobSettings, plan: Plan, checkpoint: FileRecord) -> tuple[tuple[str, ...], int | None]:

@@ -35,7 +35,10 @@ def positions(layers: Sequence[Layer], sample: Sequence[int], *, is_text: bool) 
     if len(sample) == 1 and (is_text or any(layer.kind == "embedding" for layer in layers)):
         return {layer.key: 0 if _is_table(layer) else sample[0] for layer in layers}
     in_order = _in_order(layers)
-    stem = next((layer for layer in in_order if _is_stem(layer, sample)), None)
+    stems = [layer for layer in in_order if _is_stem(layer, sample)]
+    stem = max(
+        stems, key=lambda layer: max(layer.shape[2:]) > 1, default=None
+    )  # the first wider than a pixel, if any is
     if stem is None:
         steps = sample[0] if len(sample) == 2 else 1  # of a sequence
         return {layer.key: 0 if _is_table(layer) else steps if layer.kind == "recurrent" else 1 for layer in layers}
@@ -66,7 +69,7 @@ class _Image:
             self._shrink(kernel)
         elif kernel >= WIDE_KERNEL:
             self._shrink(WIDE_SHRINKS)
-        elif max(sides) >= LARGE_IMAGE and stem.shape[0] <= NARROW_STEM:
+        elif kernel > 1 and max(sides) >= LARGE_IMAGE and stem.shape[0] <= NARROW_STEM:
             self._shrink(2)
 
     @property
@@ -81,7 +84,9 @@ class _Image:
                 self._widest = layer.shape[0]
                 self._shrink(2)
             return self.positions
-        if layer.kind != "linear":  # but a table, or one that is added
+        if layer.kind == "recurrent":  # reads it column by column
+            return self._sides[-1]
+        if layer.kind != "linear":  # a table, or one that is added
             return 0
         if self._in_patches and layer.shape[1] == 2 * layer.shape[0]:  # merges four patches into one
             self._shrink(2)
@@ -105,7 +110,7 @@ def _by_number(layer: Layer) -> list[tuple[int, str]]:
 def _is_stem(layer: Layer, sample: Sequence[int]) -> bool:
     """Whether a layer takes the channels of the input."""
     axes = len(layer.shape) - 2
-    if not _CONVOLUTION.fullmatch(layer.kind) or max(layer.shape[2:]) == 1 or len(sample) not in {axes, axes + 1}:
+    if not _CONVOLUTION.fullmatch(layer.kind) or len(sample) not in {axes, axes + 1}:
         return False
     return layer.shape[1] == (sample[0] if len(sample) > axes else 1)
 

@@ -78,15 +78,15 @@ def test_a_search_goes_on_after_the_trials_that_have_ended(
     job_id = create(api, **settings | searched)["id"]
     trials = stack.data_dir / "objects" / "jobs" / job_id / "trials"
     wait_for(lambda: list(trials.glob("*.json")))
-    ended = {path: path.read_bytes() for path in trials.iterdir()}
+    ended = {path: path.read_bytes() for path in trials.glob("*.json")}
     for process in pool_processes(stack):
         process.kill()
     job = succeeded(api, job_id)
     assert job["attempt"] == 2
-    assert len(job["report"]["search"]["trials"]) == len(list(trials.iterdir())) > 1
+    assert len(job["report"]["search"]["trials"]) == len(list(trials.glob("*.json"))) > 1
     assert {path: path.read_bytes() for path in ended} == ended  # a trial that is run again takes other seconds
     assert api.delete(f"/v1/jobs/{job_id}").status_code == 204
-    assert not list(trials.glob("*"))
+    assert not list(trials.glob("*.json"))
 
 
 def test_cancelled_job_ends_and_frees_the_worker(api: httpx.Client, settings: dict[str, Any]) -> None:

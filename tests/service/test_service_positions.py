@@ -95,6 +95,13 @@ def test_a_sequence_of_vectors_goes_through_recurrent_weights_step_by_step() -> 
     assert sorted(found.values()) == [1, 9, 9]
 
 
+def test_a_network_may_begin_with_single_pixels_or_end_with_a_recurrent_layer() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, padding=1))
+    assert guessed(layers_of(model), SMALL) == counted(model, torch.zeros(1, *SMALL))
+    read = layers_of(nn.ModuleList([nn.Conv2d(1, 4, 3, padding=1), nn.LSTM(4 * 32, 5)]))
+    assert set(positions(read, (1, 32, 100), is_text=False).values()) == {32 * 100, 100}
+
+
 def test_sound_and_volumes_have_positions_too() -> None:
     for convolution, shape in ((nn.Conv1d(2, 3, 5, padding=2), (2, 40)), (nn.Conv3d(2, 3, 3, padding=1), (2, 4, 5, 6))):
         assert guessed(layers_of(convolution), shape) == counted(convolution, torch.zeros(1, *shape))

@@ -29,7 +29,7 @@ from jobs.settings import Settings
 from worker import datasets
 from worker.lease_keeper import Cancelled, ShuttingDown
 from worker.pipeline import fit as fit_module
-from worker.pipeline import trial as trial_module
+from worker.pipeline import kept as kept_module
 from worker.pipeline import trials
 from worker.pipeline.progress import ProgressReporter, shares_of
 from worker.pipeline.run import Outcome, run_pipeline
@@ -377,8 +377,21 @@ def test_a_second_attempt_goes_on_after_the_trials_that_have_ended(
     assert found["control_heldout_accuracy"] == whole["control_heldout_accuracy"]
 
 
+def test_what_was_measured_of_the_layers_is_taken_over(
+    resources: Resources, make_job: Callable[..., JobRecord], run: Run, tried: list[int]
+) -> None:
+    """Where there was no time for every size, a second attempt would measure more, and try other plans."""
+    job = cut_short(make_job, run)
+    (kept,) = (resources.settings.data_dir / "objects" / records.folder(job.id) / "sensitivity").iterdir()
+    written = json.loads(kept.read_text())
+    written["points"] = {key: points[:2] for key, points in written["points"].items()}
+    kept.write_text(json.dumps(written))
+    sizes = {row["name"]: len(row["sizes"]) for row in run(job).report["sensitivity"]["layers"]}
+    assert set(sizes.values()) == {2}
+
+
 def test_all_attempts_together_have_the_minutes_of_one_search(
-    resources: Resources, make_job: Callable[..., JobRecord], run: Run, tmp_path: Path
+    resources: Resources, make_job: Callable[..., JobRecord], run: Run
 ) -> None:
     job = cut_short(make_job, run)
     (kept,) = (resources.settings.data_dir / "objects" / records.folder(job.id) / "trials").iterdir()
@@ -394,7 +407,7 @@ def test_trials_of_other_code_are_run_again(
     make_job: Callable[..., JobRecord], run: Run, tried: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = cut_short(make_job, run)
-    monkeypatch.setattr(trial_module, "TRIAL_VERSION", -1)
+    monkeypatch.setattr(kept_module, "KEPT_VERSION", -1)
     run(job)
     assert tried[2:] == [tried[0], tried[1], *tried[4:]]
 

@@ -6,10 +6,10 @@ from jobs.schemas.settings import CompressionSettings
 from worker.architectures.architecture import AMBIGUOUS, Architecture
 from worker.confidence import Change, noise_of_difference
 from worker.pipeline.evaluate import Accuracies
-from worker.pipeline.export import Artifact
+from worker.pipeline.export import PROGRAMS, Artifact
 
 Caveat = dict[str, str]
-ENCODED = ("adtn", "onnx", "pt2")
+ENCODED = ("adtn", *PROGRAMS)
 """Exports that hold gates in place of the encoded weights."""
 
 

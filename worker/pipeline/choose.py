@@ -13,6 +13,7 @@ from jobs.planning import MEASURING_TIME, candidates_of, is_searched, plan_of, p
 from jobs.problems import ProblemError
 from worker.pipeline.attempt import Attempt
 from worker.pipeline.heldout import Parts, parts_of
+from worker.pipeline.kept import Kept
 from worker.pipeline.moments import moments_of
 from worker.pipeline.progress import within
 from worker.pipeline.search import in_time
@@ -62,7 +63,10 @@ def choose(attempt: Attempt, teacher: nn.Module | None) -> Chosen:
     if searched:
         _check_held_out(parts)
     moments = _moments(attempt, parts)
-    sensitivity = _sensitivity(attempt, measured, parts, moments, started) if measured else None
+    sensitivity = None
+    if measured:
+        sensitivity, seconds = _sensitivity(attempt, measured, parts, moments, started)
+        started = time.monotonic() - seconds
     curves = sensitivity.curves if sensitivity else {}
     if not searched:
         return Chosen(plan_of(settings.compression, attempt.layers, curves), moments, sensitivity)
@@ -91,6 +95,25 @@ def keys_of(plan: Plan) -> list[str]:
 
 
 def _sensitivity(
+    attempt: Attempt, found: Candidates, parts: Parts | None, moments: Mapping[str, InputMoments], started: float
+) -> tuple[Sensitivity, float]:
+    """What is measured of the layers, and the seconds that it took: in this attempt, or in an earlier one.
+
+    An earlier attempt's is taken as it is: where there was no time for every size, more would be measured now, and
+    other plans would follow than those that have been tried.
+    """
+    kept, layers = Kept(attempt, "sensitivity"), [item.layer.key for item in found.items]
+    before = kept.find(layers)
+    if before is not None:
+        return Sensitivity.of(found, before["metric"], before["samples"], before["points"]), before["seconds"]
+    sensitivity = _measured(attempt, found, parts, moments, started)
+    seconds = time.monotonic() - started
+    points = {"metric": sensitivity.metric, "samples": sensitivity.samples, "points": sensitivity.points}
+    kept.keep(layers, {**points, "seconds": seconds})
+    return sensitivity, seconds
+
+
+def _measured(
     attempt: Attempt, found: Candidates, parts: Parts | None, moments: Mapping[str, InputMoments], started: float
 ) -> Sensitivity:
     settings = attempt.job.settings

@@ -6,9 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from jobs.planning import HELD_OUT_SHARE
 from worker.datasets import Dataset
 
-SHARE = 0.2
 MAX_SAMPLES = 10_000
 """Enough to tell accuracies apart to half a percentage point; more would only be missing in training."""
 
@@ -58,7 +58,7 @@ def split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         The indices of the others and of those that are held out, each in random order.
     """
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    share = min(SHARE, MAX_SAMPLES / max(1, len(labels)))
+    share = min(HELD_OUT_SHARE, MAX_SAMPLES / max(1, len(labels)))
     shuffled = labels[order]
     held = torch.zeros(len(labels), dtype=torch.bool)
     for label in torch.unique(shuffled):

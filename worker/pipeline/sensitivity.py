@@ -47,6 +47,13 @@ class Sensitivity:
     points: dict[str, list[tuple[int, float]]]
     curves: dict[str, Curve]
 
+    @classmethod
+    def of(
+        cls, candidates: Candidates, metric: str, samples: int, points: dict[str, list[tuple[int, float]]]
+    ) -> "Sensitivity":
+        """What follows from measured points."""
+        return cls(metric, samples, points, _curves(candidates, points))
+
 
 def measure(
     attempt: Attempt,
@@ -78,10 +85,9 @@ def measure(
                 points[key].append(point)
         except OutOfTime:
             break
-    curves = _curves(candidates, points)
     if outputs is None:
-        return Sensitivity("squared_relative_error", 0, points, curves)
-    return Sensitivity("kl_divergence", outputs.samples, points, curves)
+        return Sensitivity.of(candidates, "squared_relative_error", 0, points)
+    return Sensitivity.of(candidates, "kl_divergence", outputs.samples, points)
 
 
 def sizes_to_measure(candidate: Candidate, room: int) -> Sequence[AnyStructure]:

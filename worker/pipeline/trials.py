@@ -18,9 +18,10 @@ from worker.evaluation import top1
 from worker.pipeline.attempt import Attempt
 from worker.pipeline.compress import encode, fine_tune
 from worker.pipeline.heldout import Parts
+from worker.pipeline.kept import Kept
 from worker.pipeline.progress import within
 from worker.pipeline.search import in_time, smallest_that_keeps
-from worker.pipeline.trial import KeptTrials, Trial
+from worker.pipeline.trial import Trial
 
 POINTER = "/compression/target/max_accuracy_drop"
 ROUNDING = 1e-9  # in percentage points: a drop of exactly the promised size keeps the promise
@@ -65,7 +66,7 @@ class Trials:
         self._on_step = on_step
         self._most = most_trials(len(plans), self.caps.max_trials)
         self._original = attempt.job.checkpoint.parameters
-        self._kept = KeptTrials(attempt)
+        self._kept = Kept(attempt, "trials")
         self._started = started
         self.baseline = self._accuracy(attempt.inputs.model, lambda done, message: on_step(0.0, message))
         self.control: float | None = None
@@ -103,11 +104,13 @@ class Trials:
         return None if trial.loss_rose and not trial.kept else trial.kept
 
     def _recalled(self, plan: Plan) -> Trial | None:
-        """The trial of an earlier attempt. Its time counts: all attempts together have the minutes of one search."""
-        found = self._kept.find(plan)
-        if found is None:
+        """The trial of an earlier attempt, which has taken some of the search's minutes."""
+        kept = self._kept.find(plan.to_json())
+        if kept is None:
             return None
-        trial, self.control = found
+        trial = Trial(**kept["trial"])
+        if kept["control"] is not None:
+            self.control = kept["control"]
         self._started -= trial.seconds
         return trial
 
@@ -132,7 +135,7 @@ class Trials:
             loss_rose=accuracy is None or (tuned is not None and tuned.loss_rose),
             fine_tuned=accuracy is None or tuned is not None,
         )
-        self._kept.keep(plan, trial, self.control)
+        self._kept.keep(plan.to_json(), {"trial": asdict(trial), "control": self.control})
         return trial
 
     def _parameters(self, plan: Plan) -> int:
