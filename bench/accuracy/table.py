@@ -72,6 +72,28 @@ def choices_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def finals_table(result: dict[str, Any]) -> str:
+    """Accuracy on the validation images of the best of each recipe after all epochs: a row a tuning budget; "" if none.
+
+    The highest comes first: it is what was chosen.
+    """
+    runs = [run for run in result["validation"] if run["epochs"] == result["epochs"] > result["tuning_epochs"]]
+    methods = list(dict.fromkeys(run["method"] for run in runs))
+    lines = _header(["numbers", *methods])
+    for budget in sorted({run["budget"] for run in runs}):
+        of_budget = [run for run in runs if run["budget"] == budget]
+        cells = [_compared([run for run in of_budget if run["method"] == method]) for method in methods]
+        lines.append(line([f"≤ {budget:,}", *cells]))
+    return "\n".join(lines) if runs else ""
+
+
+def _compared(runs: Sequence[dict[str, Any]]) -> str:
+    """Recipes with their accuracy in percent, the highest first; those that diverged last."""
+    scores = {run["recipe"]: 100 * run["stored"]["fp32"]["accuracy"] for run in runs if "stored" in run}
+    ranked = [f"{recipe} {scores[recipe]:.2f}" for recipe in sorted(scores, key=scores.__getitem__, reverse=True)]
+    return "; ".join([*ranked, *(f"{run['recipe']} diverged" for run in runs if "stored" not in run)]) or "-"
+
+
 def bytes_of(row: dict[str, Any], storage: str) -> int:
     """Bytes of the three layers, in the mean over the seeds: those of an entropy code are not always the same."""
     return round(statistics.fmean(run["stored"][storage]["bytes"] for run in row["runs"]))

@@ -29,7 +29,7 @@ from bench.accuracy.ratios import bytes_needed, ratios_table
 from bench.accuracy.results import Runs, fold
 from bench.accuracy.run import result_name
 from bench.accuracy.storage import COMMON, in_bits
-from bench.accuracy.table import Spread, accuracy_table, bytes_table, choices_table, spread
+from bench.accuracy.table import Spread, accuracy_table, bytes_table, choices_table, finals_table, spread
 from bench.accuracy.task import Task
 from bench.accuracy.training import BATCH, Training, fine_tune, outputs_of
 from bench.accuracy.tt_matrix import TTMatrix
@@ -317,6 +317,19 @@ def test_a_single_recipe_is_not_run_once_more(tmp_path: Path) -> None:
         runs.add(run_of(task, 0.9 - task.rate))
     assert list(finals("low_rank", [1000], setting, runs.find)) == []
     assert choice("low_rank", 1000, setting, runs.find) == Choice("default", RATES[0], 1000)
+
+
+def test_what_was_compared_after_all_epochs_is_told_with_the_best_first() -> None:
+    def run_after(epochs: int, method: str, recipe: str, accuracy: float | None) -> dict[str, Any]:
+        run = {"method": method, "recipe": recipe, "budget": 1000, "epochs": epochs}
+        return run if accuracy is None else run | {"stored": {"fp32": {"bytes": 1, "accuracy": accuracy}}}
+
+    grid_run = run_after(2, "ours", "a", 0.99)
+    finals_run = [run_after(20, "ours", *found) for found in (("a", 0.9), ("b", None), ("c", 0.95))]
+    result = {"epochs": 20, "tuning_epochs": 2, "validation": [grid_run, *finals_run]}
+    assert finals_table(result).splitlines()[2:] == ["| ≤ 1,000 | c 95.00; a 90.00; b diverged |"]
+    assert finals_table({**result, "validation": [grid_run]}) == ""
+    assert finals_table({**result, "epochs": 2}) == ""  # the grid itself is run for all epochs
 
 
 def test_stored_runs_are_found_by_the_tasks_of_today() -> None:
