@@ -27,7 +27,7 @@ from jobs.planning import (
 )
 from jobs.schemas.jobs import Estimate, EstimatedLayer, EstimatedSearch, EstimatedSize
 from jobs.schemas.settings import JobSettings
-from service.fine_tuning import Tuning, operations, sample_shape, tuning
+from service.fine_tuning import Tuning, operations, sample_shape, splits_of, tuning
 from service.planning import layers_in
 
 # Measured on two CPU cores, rounded. Of training steps of LeNet-5, AlexNet, VGG-16, ResNets, a ViT and a ConvNeXt; a
@@ -199,5 +199,5 @@ def _memory(settings: JobSettings, plan: Plan, work: Tuning, checkpoint: FileRec
 
 def _data_bytes(settings: JobSettings, dataset: FileRecord) -> int:
     """Bytes of all samples in single precision, in the size that images are resized to."""
-    samples = int(sum((dataset.summary or {}).get("splits", {}).values()))
+    samples = sum(splits_of(dataset).values())
     return DEFAULT_BYTES * samples * math.prod(sample_shape(settings, dataset))

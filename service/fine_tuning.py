@@ -114,7 +114,7 @@ def tuning(settings: JobSettings, plan: Plan, checkpoint: FileRecord, dataset: F
     encoded = sum(work[weight.name] for entry in plan.entries for weight in entry.layer.weights)
     return Tuning(
         samples=samples,
-        heldout=_splits(dataset).get("val") or round(HELD_OUT_SHARE * samples),
+        heldout=splits_of(dataset).get("val") or round(HELD_OUT_SHARE * samples),
         steps=steps,
         dense=checkpoint.parameters - plan.original,
         gates=plan.parameters,
@@ -164,11 +164,11 @@ def sample_shape(settings: JobSettings, dataset: FileRecord | None) -> tuple[int
 def _samples(settings: JobSettings, dataset: FileRecord | None) -> int:
     """Inputs of the training split, as far as they are known; 0 without data."""
     if dataset is not None:
-        return _splits(dataset).get("train", 0)
+        return splits_of(dataset).get("train", 0)
     return DATASETS[settings.dataset].train if settings.dataset in DATASETS else 0
 
 
-def _splits(dataset: FileRecord | None) -> dict[str, int]:
+def splits_of(dataset: FileRecord | None) -> dict[str, int]:
     """Samples of each split of a file."""
     found: dict[str, int] = (dataset.summary or {}).get("splits", {}) if dataset is not None else {}
     return found
