@@ -7,10 +7,10 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.waiting import wait_until
 
 from adtn_client import StackError
 from adtn_client.stack import child, kernel, layout, lock, ports, redis
@@ -95,10 +95,10 @@ def test_redis_keeps_its_data_and_listens_on_no_port(tmp_path: Path) -> None:
     server = Child("redis", redis.command(place), os.environ, place.logs / "redis.log")
     assert not redis.answers(place.redis_socket)
     server.start()
-    wait_until(lambda: redis.answers(place.redis_socket))
+    wait_until(lambda: redis.answers(place.redis_socket), within_s=10)
     answers = {setting: ask(place.redis_socket, f"CONFIG GET {setting}") for setting in REDIS_SETTINGS}
     server.signal(signal.SIGTERM)
-    wait_until(lambda: server.ended() is not None)
+    wait_until(lambda: server.ended() is not None, within_s=10)
     assert answers == REDIS_SETTINGS
 
 
@@ -120,7 +120,7 @@ def test_child_tells_once_how_it_ended(tmp_path: Path) -> None:
     ending = python("print('bye'); raise SystemExit(3)", tmp_path)
     ending.start()
     told: list[str | None] = []
-    wait_until(lambda: told.append(ending.ended()) or told[-1] is not None)
+    wait_until(lambda: told.append(ending.ended()) or told[-1] is not None, within_s=10)
     assert told[-1] == "ended with exit code 3"
     assert ending.ended() is None
     assert ending.last_lines() == "bye"
@@ -131,7 +131,7 @@ def test_killed_child_is_told_by_its_signal(tmp_path: Path) -> None:
     sleeping.start()
     sleeping.signal(signal.SIGKILL)
     told: list[str | None] = []
-    wait_until(lambda: told.append(sleeping.ended()) or told[-1] is not None)
+    wait_until(lambda: told.append(sleeping.ended()) or told[-1] is not None, within_s=10)
     assert told[-1] == "was killed by SIGKILL"
 
 
@@ -147,16 +147,8 @@ def test_pause_before_a_restart_doubles_up_to_a_limit(tmp_path: Path, monkeypatc
 def test_descendants_are_found_over_sessions() -> None:
     grandchild = "import subprocess, sys; subprocess.run(['sleep', '60'], start_new_session=True)"
     with subprocess.Popen([sys.executable, "-c", grandchild]) as process:
-        wait_until(lambda: len(kernel.descendants(process.pid)) == 1)
+        wait_until(lambda: len(kernel.descendants(process.pid)) == 1, within_s=10)
         (sleeping,) = kernel.descendants(process.pid)
         assert {process.pid, sleeping} <= set(kernel.descendants(os.getpid()))
         kernel.kill(sleeping)
     kernel.kill(sleeping)
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it did not come to that within 10 s")

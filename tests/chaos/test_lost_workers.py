@@ -1,7 +1,6 @@
 """What happens to a job when a process, a message or the broker is lost: it ends once, and nothing is lost."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 import redis
 from support.api import create, finished, succeeded, upload
 from support.stack import Stack
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis]
 
@@ -38,14 +38,6 @@ def in_stage(api: httpx.Client, job_id: str, stage: str) -> dict[str, Any]:
             return job
         time.sleep(0.1)
     raise AssertionError(f"{job_id} did not come to {stage}")
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    for _ in range(600):
-        if condition():
-            return
-        time.sleep(0.1)
-    raise AssertionError("it did not come to that within a minute")
 
 
 def pool_processes(stack: Stack) -> list[psutil.Process]:
@@ -77,7 +69,7 @@ def test_a_search_goes_on_after_the_trials_that_have_ended(
     }
     job_id = create(api, **settings | searched)["id"]
     trials = stack.data_dir / "objects" / "jobs" / job_id / "trials"
-    wait_for(lambda: list(trials.glob("*.json")))
+    wait_until(lambda: list(trials.glob("*.json")), within_s=60)
     ended = {path: path.read_bytes() for path in trials.glob("*.json")}
     for process in pool_processes(stack):
         process.kill()

@@ -3,24 +3,17 @@
 A message may come twice, from the request and from the reconciler that looks just then: workers find nothing to do.
 """
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 from service_support import SAFETENSORS, Server, Worker, problem
+from support.waiting import wait_until
 
 
 def messages(redis_process: Any, queue: str) -> int:
     with redis_process.client() as client:
         return int(client.llen(queue))
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_what_is_posted_while_redis_is_down_is_published_when_it_is_back(
@@ -48,7 +41,7 @@ def test_what_is_posted_while_redis_is_down_is_published_when_it_is_back(
         assert api.get(job.headers["location"]).json()["status"] == "queued"
 
         redis_process.start()
-        wait_for(lambda: messages(redis_process, "jobs") >= 1)
+        wait_until(lambda: messages(redis_process, "jobs") >= 1, within_s=20)
         assert api.get("/readyz").status_code == 200
     worker.db.close()
 
@@ -60,14 +53,14 @@ def test_a_server_starts_while_redis_is_down(redis_process: Any, make_server: Ca
         problem(api.get("/readyz"), 503, "not_ready")
         api.post("/v1/files", params={"purpose": "checkpoint"}, content=SAFETENSORS)
     redis_process.start()
-    wait_for(lambda: messages(redis_process, "files") >= 1)
+    wait_until(lambda: messages(redis_process, "files") >= 1, within_s=20)
 
 
 def test_messages_that_redis_forgot_are_published_again(redis_process: Any, make_server: Callable[..., Server]) -> None:
     server = make_server(redis_process.url, ADTN_REPUBLISH_S="0.5")
     with httpx.Client(base_url=server.url) as api:
         api.post("/v1/files", params={"purpose": "checkpoint"}, content=SAFETENSORS)
-    wait_for(lambda: messages(redis_process, "files") >= 1)
+    wait_until(lambda: messages(redis_process, "files") >= 1, within_s=20)
     with redis_process.client() as client:
         client.flushall()
-    wait_for(lambda: messages(redis_process, "files") >= 1)
+    wait_until(lambda: messages(redis_process, "files") >= 1, within_s=20)

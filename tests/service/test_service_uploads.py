@@ -2,7 +2,6 @@
 
 import hashlib
 import socket
-import time
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
@@ -10,6 +9,7 @@ import httpx
 import psutil
 import pytest
 from service_support import SAFETENSORS, Server, problem
+from support.waiting import wait_until
 
 CHECKPOINT = {"purpose": "checkpoint", "filename": "big.safetensors"}
 MIB = 1024**2
@@ -95,16 +95,9 @@ def test_a_client_that_goes_away_leaves_nothing(make_server: Callable[..., Serve
         )
         for _ in range(12):
             connection.sendall(BLOCK)
-        wait_for(lambda: server.objects != [])
-    wait_for(lambda: server.objects == [])
+        wait_until(lambda: server.objects != [], within_s=20)
+    wait_until(lambda: server.objects == [], within_s=20)
     assert "Traceback" not in server.log
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("form", [False, True], ids=["body", "form"])

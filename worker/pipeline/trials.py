@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from torch import nn
 
@@ -21,10 +21,43 @@ from worker.pipeline.heldout import Parts
 from worker.pipeline.kept import Kept
 from worker.pipeline.progress import within
 from worker.pipeline.search import in_time, smallest_that_keeps
-from worker.pipeline.trial import Trial
 
 POINTER = "/compression/target/max_accuracy_drop"
 ROUNDING = 1e-9  # in percentage points: a drop of exactly the promised size keeps the promise
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One size and what it came to.
+
+    Attributes:
+        parameters: Numbers of the whole model.
+        ratio: How many times smaller it is.
+        encoded_parameters: Numbers of the encoded layers.
+        heldout_accuracy: Share of the held-out samples that are right; None if training diverged.
+        drop: Percentage points below the original on the same samples, or, if fine-tuned, below the original trained
+            further likewise; None likewise.
+        seconds: That the trial took.
+        kept: Whether it keeps the promise.
+        loss_rose: Whether training made it worse.
+        fine_tuned: Whether it counts as it was trained; False where it is better as it was fitted.
+    """
+
+    parameters: int
+    ratio: float
+    encoded_parameters: int
+    heldout_accuracy: float | None
+    drop: float | None
+    seconds: float
+    kept: bool
+    loss_rose: bool
+    fine_tuned: bool
+
+    def __str__(self) -> str:
+        size = f"{self.parameters:,} numbers (a ratio of {self.ratio:g})"
+        if self.drop is None:
+            return f"{size}: training diverged"
+        return f"{size}: {self.drop:g} points below" + (", and training made it worse" if self.loss_rose else "")
 
 
 class Trials:
