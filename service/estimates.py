@@ -1,11 +1,11 @@
 """What a job would come to. Sizes are exact; seconds and memory come from a plain model of the work and are rough.
 
-The model: a step of a fit applies every gate once forward and about twice that backward, so it costs
-`gates x entries x gate width` multiplications, plus a fixed overhead a gate; a step of fine-tuning decodes every weight
-in the same way and runs the batch through the model (`service.fine_tuning`), each layer at the positions that its shape
-tells (`service.positions`); natural-gradient steps lead gradients of single samples to the gates, and multiply a matrix
-for each. A measured layer takes a few short fits more, and the network once for each; a search takes the whole once a
-trial.
+The model: a step of a fit applies every gate once forward and about twice that backward, so it costs `gates x entries x
+gate width` multiplications, plus a fixed overhead a gate; a step of fine-tuning decodes every weight in the same way
+and runs the batch through the model (`service.fine_tuning`), each layer at the positions that its shape tells
+(`service.positions`); natural-gradient steps lead gradients of single samples to the gates, and multiply a matrix for
+each. The original may be trained further before. A measured layer takes a few short fits more, and the network once for
+each; a search takes the whole once a trial.
 """
 
 import math
@@ -27,7 +27,15 @@ from jobs.planning import (
 )
 from jobs.schemas.jobs import Estimate, EstimatedLayer, EstimatedSearch, EstimatedSize
 from jobs.schemas.settings import JobSettings
-from service.fine_tuning import Tuning, operations, sample_shape, splits_of, tuning
+from service.fine_tuning import (
+    Tuning,
+    operations,
+    sample_shape,
+    splits_of,
+    teacher_operations,
+    teacher_steps,
+    tuning,
+)
 from service.planning import layers_in
 
 # Measured on two CPU cores, rounded. Of training steps of LeNet-5, AlexNet, VGG-16, ResNets, a ViT and a ConvNeXt; a
@@ -48,6 +56,8 @@ FROZEN_COPIES = 3
 """Of the checkpoint in memory: the file's, the model's and the teacher's."""
 TRAINED_COPIES = 6
 """With the gradients and Adam's two moments of all that stays dense."""
+CORRECTED_COPIES = 1
+"""With the original as it was trained further, which is evaluated at the end."""
 DECODING_TENSORS = 4
 """Of the size of a weight, at any depth, for decoding it and for the gradient (docs/contraction.md)."""
 FIT_TENSORS = 3
@@ -91,6 +101,7 @@ def estimate(
     layers = [_layer(entry, widths[entry.layer.weights[0].key], gate_bits) for entry in plan.entries]
     work = tuning(settings, plan, checkpoint, dataset)
     once = _fit_seconds(settings, plan) + _tune_seconds(settings, plan, work)
+    teacher = _teacher_seconds(settings, checkpoint, work)
     search = _search(settings, plans, checkpoint, once) if is_searched(settings.compression) else None
     measured = to_measure(settings.compression, layers_in(checkpoint))
     before = _measuring_seconds(settings, plan, measured, work) if measured else 0.0
@@ -102,7 +113,7 @@ def estimate(
         skipped=[item.layer.name for item in plan.skipped],
         parameters=_size(plan.original, plan.parameters),
         bytes=_size(sum(layer.original_bytes for layer in layers), sum(layer.compressed_bytes for layer in layers)),
-        seconds=round(START_SECONDS + before + once),
+        seconds=round(START_SECONDS + teacher + before + once),
         memory_bytes=_memory(settings, plan, work, checkpoint, dataset),
         fine_tuning=work.view() if work.steps else None,
         rough=[*(PLANNED if search or measured else ()), "seconds", "memory_bytes"],
@@ -176,6 +187,13 @@ def _tune_seconds(settings: JobSettings, plan: Plan, work: Tuning) -> float:
     return work.steps * step + passes + _natural_seconds(settings, plan, work)
 
 
+def _teacher_seconds(settings: JobSettings, checkpoint: FileRecord, work: Tuning) -> float:
+    """Of training the original further."""
+    steps = teacher_steps(settings, work)
+    step = work.layers * SECONDS_A_LAYER + checkpoint.parameters * SECONDS_A_NUMBER
+    return steps * step + teacher_operations(settings, work) / OPERATIONS_A_SECOND
+
+
 def _natural_seconds(settings: JobSettings, plan: Plan, work: Tuning) -> float:
     """What natural-gradient epochs take besides: curvature, for which each weight's gradient is led to its gates."""
     observed = settings.fine_tune.natural_epochs * work.samples * OBSERVED
@@ -188,10 +206,11 @@ def _memory(settings: JobSettings, plan: Plan, work: Tuning, checkpoint: FileRec
     largest = max((entry.structure.size for entry in plan.entries), default=0)
     data = _data_bytes(settings, dataset) if dataset else 0
     copies = FROZEN_COPIES if settings.fine_tune.dense == "freeze" else TRAINED_COPIES
+    copies += CORRECTED_COPIES if settings.fine_tune.teacher_epochs else 0
     numbers = (DECODING_TENSORS + FIT_TENSORS) * largest
     if settings.fine_tune.natural_epochs:
         numbers += NATURAL_MATRICES * work.trained**2
-    if work.steps:
+    if work.steps or teacher_steps(settings, work):
         at_once = math.ceil(settings.fine_tune.batch_size / settings.fine_tune.accumulate)
         numbers += OUTPUTS_OF_A_LAYER * min(at_once, work.samples) * work.outputs
     return START_BYTES + copies * checkpoint.bytes + 4 * numbers + data

@@ -38,7 +38,7 @@ def run_attempt(lease: Lease, keeper: LeaseKeeper, folder: Path, resources: Reso
         progress = ProgressReporter(
             lambda progress, kind: publish(resources, lease, progress, kind),
             keeper.check,
-            shares=shares_of(job.settings.compression),
+            shares=shares_of(job.settings),
         )
         outcome = run_pipeline(job, resources.store, folder, progress)
         keeper.check()

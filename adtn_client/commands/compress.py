@@ -57,6 +57,9 @@ def compress(  # noqa: PLR0913 - each is an option of the command line
     natural_epochs: Annotated[
         int | None, typer.Option(help="The last epochs, with steps along the natural gradient; for few numbers only.")
     ] = None,
+    teacher_epochs: Annotated[
+        int | None, typer.Option(help="Epochs of training the original further before it is compressed.")
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate of fine-tuning.")] = None,
     gate_lr: Annotated[str | None, typer.Option(help='Learning rate of the gates in fine-tuning, or "auto".')] = None,
     schedule: Annotated[Schedule | None, typer.Option(help="Of the learning rates of fine-tuning.")] = None,
@@ -124,6 +127,7 @@ def compress(  # noqa: PLR0913 - each is an option of the command line
             "fine_tune": {
                 "epochs": epochs,
                 "natural_epochs": natural_epochs,
+                "teacher_epochs": teacher_epochs,
                 "learning_rate": lr,
                 "gate_learning_rate": job_settings.number_or_auto("--gate-lr", gate_lr),
                 "schedule": schedule,

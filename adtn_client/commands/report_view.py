@@ -6,7 +6,12 @@ from typing import Any
 from adtn_client.commands import output
 from jobs.schemas.report import Accuracy, Counts, Report, ReportedLayer
 
-ACCURACIES = (("baseline", "before"), ("after_fit", "after the fit"), ("final", "at the end"))
+ACCURACIES = (
+    ("baseline", "before"),
+    ("teacher", "trained further"),
+    ("after_fit", "after the fit"),
+    ("final", "at the end"),
+)
 
 
 def show_report(report: Report) -> None:

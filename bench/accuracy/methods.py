@@ -25,10 +25,13 @@ class Method:
         recipes: Ways to spend a budget, by name; the validation images choose among them, and a learning rate.
         storage: Forms in which its numbers are stored, the trained one first.
         bits: In which they are trained besides, in runs of their own.
-        natural: Whether the last seven tenths of the epochs follow the natural gradient, rounded down, where no more
-            numbers are trained than such steps can train.
+        natural: Whether the last seven tenths of the epochs of fine-tuning follow the natural gradient, rounded down,
+            where no more numbers are trained than such steps can train.
         crop: Pixels by which training images are moved at random, at most.
-        tuned_as: Another method, whose choices it takes over; None for its own.
+        corrects_teacher: Whether the first quarter of the epochs, rounded down, trains the baseline further, which is
+            then compressed, and imitated; the rest is for fine-tuning.
+        tuned_as: Another method, whose grid it takes over; None for its own.
+        compared_as: Another method, whose finals it takes over; None for its own.
     """
 
     recipes: Mapping[str, Recipe]
@@ -36,7 +39,9 @@ class Method:
     bits: tuple[int, ...] = ()
     natural: bool = False
     crop: int = 0
+    corrects_teacher: bool = False
     tuned_as: str | None = None
+    compared_as: str | None = None
 
     @property
     def stored_as(self) -> list[str]:
@@ -61,6 +66,7 @@ _OURS = Method(
     },
     bits=(6, 4),
 )
+_OURS_FULL = replace(_OURS, bits=(4,), natural=True, crop=1, tuned_as="ours")
 METHODS: dict[str, Method] = {
     "low_rank": Method({"default": low_rank}),
     "block_tt": Method({"default": block_tt}),
@@ -71,7 +77,10 @@ METHODS: dict[str, Method] = {
     "paper": Method({f"gates of {sites} sites": paper(sites) for sites in (2, 3, 4)}),
     "ours": _OURS,
     "ours_natural": replace(_OURS, bits=(4,), natural=True, tuned_as="ours"),
-    "tt_matrix_full": replace(_TT_MATRIX, natural=True, crop=1, tuned_as="tt_matrix"),
-    "ours_full": replace(_OURS, bits=(4,), natural=True, crop=1, tuned_as="ours"),
+    "tt_matrix_corrected": replace(
+        _TT_MATRIX, natural=True, crop=1, corrects_teacher=True, tuned_as="tt_matrix", compared_as="tt_matrix"
+    ),
+    "ours_full": _OURS_FULL,
+    "ours_corrected": replace(_OURS_FULL, corrects_teacher=True, compared_as="ours_full"),
 }
 """In the order of the tables. No method has more recipes than its strongest peer, the TT-matrix."""

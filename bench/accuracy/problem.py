@@ -110,5 +110,21 @@ def baseline(problem: Problem, data: Data, seed: int, trial: bool) -> Baseline:
     reached = accuracy(model, *data.validation)
     if reached < problem.least_baseline and not trial:
         raise SystemExit(f"{problem.name}, baseline {seed}: expected at least {problem.least_baseline}, got {reached}")
-    found = input_moments(model, data.train.images, [f"{layer}.weight" for layer in problem.shapes])
-    return Baseline(model, targets, {layer: found[f"{layer}.weight"] for layer in problem.shapes})
+    return Baseline(model, targets, _moments(problem, model, data.train.images))
+
+
+def baseline_of(problem: Problem, model: nn.Module, images: Tensor) -> Baseline:
+    """What a trained model is compressed from.
+
+    Args:
+        problem: Of the model.
+        model: In evaluation mode.
+        images: For training, (N, 1, height, width).
+    """
+    return Baseline(model, outputs_of(model, images), _moments(problem, model, images))
+
+
+def _moments(problem: Problem, model: nn.Module, images: Tensor) -> dict[str, InputMoments]:
+    """Of the layers that are compressed."""
+    found = input_moments(model, images, [f"{layer}.weight" for layer in problem.shapes])
+    return {layer: found[f"{layer}.weight"] for layer in problem.shapes}

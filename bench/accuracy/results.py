@@ -52,12 +52,20 @@ def fold(runs: Runs, seeds: Iterable[int], setting: Setting) -> dict[str, Any]:
         "seeds": len(seeds),
         "rows": [_row(runs, method, budget, seeds, setting) for budget in budgets for method in METHODS],
         "validation": [
-            _brief(row)
-            for method in METHODS
-            for task in [*grid(method, budgets, setting), *finals(method, budgets, setting, runs.find)]
-            if (row := runs.find(task)) is not None
+            _brief(row) for task in _choosing(runs, budgets, setting) if (row := runs.find(task)) is not None
         ],
     }
+
+
+def _choosing(runs: Runs, budgets: Iterable[int], setting: Setting) -> Iterable[Task]:
+    """The runs on the validation images, each once: some methods take over those of another."""
+    budgets = list(budgets)
+    tasks = (
+        task
+        for method in METHODS
+        for task in [*grid(method, budgets, setting), *finals(method, budgets, setting, runs.find)]
+    )
+    return {task.key: task for task in tasks}.values()
 
 
 def _row(runs: Runs, method: str, budget: int, seeds: list[int], setting: Setting) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from bench.accuracy.factors import Form, total
 Stage = Literal["validation", "test"]
 PROTOCOL = 2
 """Raised with every change of the fit or the training, so that runs stored before are not taken for these."""
-_LATER = ("natural_epochs", "crop")
+_LATER = ("natural_epochs", "crop", "teacher_epochs")
 """What the first runs knew nothing of: it is part of a run only where it is not 0."""
 
 
@@ -27,12 +27,13 @@ class Task:
         budget: Numbers that the layers may have.
         seed: Of the baseline, the start and the order of the images.
         rate: Learning rate of the factors.
-        epochs: Of fine-tuning.
+        epochs: Of training in all.
         images: Of each part of the data in a trial; None for all.
         bits: In which each number is trained and stored; None for floats.
         problem: Name of what is learned.
         natural_epochs: The last epochs, in which steps follow the natural gradient.
         crop: Pixels by which images are moved at random, at most, in each step.
+        teacher_epochs: The first of the epochs, in which the baseline is trained further before it is compressed.
     """
 
     stage: Stage
@@ -48,6 +49,7 @@ class Task:
     problem: str = "mnist"
     natural_epochs: int = 0
     crop: int = 0
+    teacher_epochs: int = 0
 
     @property
     def numbers(self) -> int:

@@ -11,9 +11,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+import adtn
 from adtn import FineTuneOptions
 from adtn.errors import TrainingDiverged
-from adtn.feeding import Feed, Samples
+from adtn.feeding import Feed, Samples, Transform
 from adtn.fine_tuning import run_stages
 from adtn.stages import AdamEpochs, NaturalEpochs, Stage
 from bench.accuracy.factors import Factors, Gates
@@ -73,8 +74,8 @@ def fine_tune(
     """
     gates = [factors.adtn for factors in factors_of(model) if isinstance(factors, Gates)]
     if training.bits is not None:
-        for adtn in gates:
-            adtn.quantise(training.bits)
+        for network in gates:
+            network.quantise(training.bits)
     model.train()
     options = FineTuneOptions(
         epochs=training.epochs, natural_epochs=training.natural_epochs, batch_size=BATCH, temperature=TEMPERATURE
@@ -87,7 +88,7 @@ def fine_tune(
             Samples(images, labels),
             images.device,
             training.seed,
-            lambda batch, generator: cropped(batch, training.crop, torch.zeros(1), generator),
+            _moved(training.crop),
             partial(outputs_of, teacher),
         )
     torch.manual_seed(training.seed)  # of what the curvature is estimated with
@@ -95,12 +96,28 @@ def fine_tune(
     if training.natural_epochs:
         stages.append(NaturalEpochs(model, replace(options, batch_size=_SEEN_TOGETHER), gates, images))
     _, losses = run_stages(model, model, stages, feed, options)
-    for adtn in gates:
-        adtn.rounding = 1.0
+    for network in gates:
+        network.rounding = 1.0
     first = statistics.fmean(losses[: feed.steps(stages[0].batch_size)])
     last = statistics.fmean(losses[-feed.steps(stages[-1].batch_size) :])
     if last > first:
         raise TrainingDiverged(f"the loss rose from {first:.3g} to {last:.3g} with a learning rate of {training.rate}")
+
+
+def correct(teacher: nn.Module, images: Tensor, labels: Tensor, epochs: int, crop: int, seed: int) -> None:
+    """Train a dense model further, in place, as a job with `teacher_epochs` does: Adam on cross entropy.
+
+    Args:
+        teacher: What will be compressed and imitated.
+        images: (N, 1, 28, 28).
+        labels: (N,).
+        epochs: Passes over the images.
+        crop: Pixels by which images are moved at random, at most.
+        seed: Of their order, and of the crops.
+    """
+    options = FineTuneOptions(epochs=epochs, learning_rate=DENSE_RATE, batch_size=BATCH, seed=seed)
+    adtn.fine_tune(teacher, images, labels, replace(options, transform=_moved(crop)))
+    teacher.eval()
 
 
 @torch.no_grad()
@@ -118,6 +135,11 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
 def factors_of(model: nn.Module) -> list[Factors]:
     """The factors in a model, in its order."""
     return [module for module in model.modules() if isinstance(module, Factors)]
+
+
+def _moved(crop: int) -> Transform:
+    """What moves each image of a batch by as many pixels, at most."""
+    return lambda batch, generator: cropped(batch, crop, torch.zeros(1), generator)
 
 
 def _optimiser(model: nn.Module, factor_rate: float) -> torch.optim.Adam:

@@ -27,7 +27,7 @@ class Setting(NamedTuple):
     """What is the same for all runs.
 
     Args:
-        epochs: Of fine-tuning.
+        epochs: Of training.
         images: Of each part of the data in a trial; None for all.
         tuning_epochs: Of the runs on the validation images, which choose.
         problem: Name of what is learned.
@@ -105,8 +105,11 @@ def grid(method: str, budgets: Iterable[int], setting: Setting) -> Iterator[Task
 def finals(method: str, budgets: Iterable[int], setting: Setting, find: Find) -> Iterator[Task]:
     """The validation runs of all epochs, trained as the method is: of each recipe the rate that was best in the grid.
 
+    A method that takes over the finals of another has those.
+
     They need the grid's runs; a recipe without any is left out. Where it leaves a single recipe, there is no choice.
     """
+    method = METHODS[method].compared_as or method
     if not setting.has_finals:
         return
     tasks = {task.key: task for budget in budgets for task in grid(method, [budget], setting)}
@@ -185,6 +188,7 @@ def _task(stage: Stage, method: str, budget: int, seed: int, chosen: Choice, set
     forms = forms_of(setting.problem, method, chosen.recipe, budget)
     trained = total(list(forms.values())) + PROBLEMS[setting.problem].dense
     natural = METHODS[method].natural and trained <= MOST_NATURAL_NUMBERS
+    teacher_epochs = epochs // 4 if METHODS[method].corrects_teacher else 0
     return Task(
         stage,
         method,
@@ -196,6 +200,7 @@ def _task(stage: Stage, method: str, budget: int, seed: int, chosen: Choice, set
         epochs,
         setting.images,
         problem=setting.problem,
-        natural_epochs=epochs * 7 // 10 if natural else 0,
+        natural_epochs=(epochs - teacher_epochs) * 7 // 10 if natural else 0,
         crop=METHODS[method].crop,
+        teacher_epochs=teacher_epochs,
     )

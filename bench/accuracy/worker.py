@@ -13,12 +13,12 @@ from torch import nn
 from adtn.errors import TrainingDiverged
 from bench.accuracy.fitting import fit, place
 from bench.accuracy.methods import METHODS
-from bench.accuracy.problem import Baseline, Data, Part, Problem
+from bench.accuracy.problem import Baseline, Data, Part, Problem, baseline_of
 from bench.accuracy.problem import baseline as trained_baseline
 from bench.accuracy.problems import PROBLEMS
 from bench.accuracy.storage import Storage, in_bits
 from bench.accuracy.task import Task
-from bench.accuracy.training import Training, accuracy, factors_of, fine_tune
+from bench.accuracy.training import Training, accuracy, correct, factors_of, fine_tune
 
 _LAYER_SEEDS = 1000
 """Distance between the seeds of the layers' starts."""
@@ -54,6 +54,15 @@ def tested_baseline(seed: int) -> float:
     return accuracy(baseline(seed).model, *_loaded[0].data.test)
 
 
+@cache
+def corrected(seed: int, epochs: int, crop: int) -> Baseline:
+    """The baseline of a seed after further training."""
+    train = _loaded[0].data.train
+    model = copy.deepcopy(baseline(seed).model)
+    correct(model, *train, epochs, crop, seed)
+    return baseline_of(_loaded[0].problem, model, train.images)
+
+
 def train_baseline(seed: int) -> None:
     """See to it that there is a baseline."""
     baseline(seed)
@@ -71,13 +80,17 @@ def measure(task: Task) -> dict[str, Any]:
     """
     data, base = _loaded[0].data, baseline(task.seed)
     clock = _Clock()
+    if task.teacher_epochs:
+        base = corrected(task.seed, task.teacher_epochs, task.crop)
+        clock.lap("teacher")  # nothing for what this process has had before
     model = copy.deepcopy(base.model)
     errors = _compress(model, task, base)
     check(model, task)
     clock.lap("fit")
     row = {"key": task.key, **task.to_json(), "errors": errors}
     try:
-        training = Training(task.rate, task.epochs, task.seed, task.bits, task.natural_epochs, task.crop)
+        epochs = task.epochs - task.teacher_epochs
+        training = Training(task.rate, epochs, task.seed, task.bits, task.natural_epochs, task.crop)
         fine_tune(model, *data.train, base.targets, training, base.model)
     except TrainingDiverged as error:
         return {**row, "diverged": str(error), "seconds": clock.laps}

@@ -25,6 +25,9 @@ class Accuracy(_Open):
 
     metric: str | None = None
     baseline: float | None = None
+    teacher: float | None = Field(
+        default=None, description="Of the original after `teacher_epochs` of further training; null without any."
+    )
     after_fit: float | None = None
     final: float | None = None
     samples: int | None = None

@@ -125,6 +125,14 @@ class FineTuneSettings(Request):
         f"with few trained numbers ({MOST_NATURAL_NUMBERS:,} at most, gates and what stayed dense together), and "
         "several times as long. Batches are as large as these steps need. Not with `max_accuracy_drop`.",
     )
+    teacher_epochs: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="Epochs of training the original further before it is compressed and imitated, with the same "
+        "learning rate, batches and `augment`: what it lacks on these samples the compressed model would lack too. The "
+        "report compares with the upload all the same. Not with frozen dense weights.",
+    )
     schedule: Schedule = "cosine"
     distill: bool = True
     temperature: float = Field(default=2.0, gt=0, le=100)
@@ -145,6 +153,12 @@ class FineTuneSettings(Request):
     def _natural_epochs_are_among_all(self) -> Self:
         if self.natural_epochs > self.epochs:
             raise ValueError(f"expected natural_epochs of at most epochs ({self.epochs}), got {self.natural_epochs}")
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_frozen_is_not_trained_further(self) -> Self:
+        if self.teacher_epochs and self.dense == "freeze":
+            raise ValueError('expected no teacher_epochs with dense "freeze": they train every weight of the original')
         return self
 
 

@@ -31,7 +31,7 @@ from bench.accuracy.run import result_name
 from bench.accuracy.storage import COMMON, in_bits
 from bench.accuracy.table import Spread, accuracy_table, bytes_table, choices_table, finals_table, spread
 from bench.accuracy.task import Task
-from bench.accuracy.training import BATCH, Training, fine_tune, outputs_of
+from bench.accuracy.training import BATCH, DENSE_RATE, Training, correct, fine_tune, outputs_of
 from bench.accuracy.tt_matrix import TTMatrix
 from bench.accuracy.tuning import RATES, Choice, Setting, choice, final_tasks, finals, forms_of, grid
 from bench.accuracy.worker import check
@@ -232,6 +232,20 @@ def test_where_images_are_cropped_the_teacher_sees_what_the_model_sees() -> None
     assert not torch.equal(by_model.sum((1, 2, 3)).sort().values, images.sum((1, 2, 3)).sort().values)
 
 
+def test_a_teacher_is_trained_further_on_moved_images() -> None:
+    torch.manual_seed(0)
+    images, labels, teacher = torch.rand(BATCH, 1, 28, 28), torch.randint(10, (BATCH,)), QuickLeNet5().eval()
+    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    seen: list[Tensor] = []
+    teacher.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    correct(teacher, images, labels, epochs=1, crop=1, seed=0)  # one step of Adam
+    (moved,) = seen
+    assert not torch.equal(moved.sum((1, 2, 3)).sort().values, images.sum((1, 2, 3)).sort().values)
+    steps = [float((tensor - before[name]).abs().max()) for name, tensor in teacher.state_dict().items()]
+    assert steps == pytest.approx([DENSE_RATE] * len(steps), rel=0.01)
+    assert not teacher.training
+
+
 def make_task(**changes: Any) -> Task:
     forms = forms_of("mnist", "low_rank", "default", 1000)
     return dataclasses.replace(Task("validation", "low_rank", "default", forms, 1000, 0, 0.02, 3, None), **changes)
@@ -258,6 +272,7 @@ def test_the_key_tells_runs_apart_but_not_names_of_recipes() -> None:
         make_task(bits=4),
         make_task(natural_epochs=1),
         make_task(crop=1),
+        make_task(teacher_epochs=1),
         make_task(forms={**task.forms, "fc1": LowRank((120, 400), 2)}),
     ]
     assert len({task.key, *(other.key for other in others)}) == 1 + len(others)
@@ -309,6 +324,23 @@ def test_after_many_epochs_the_best_of_each_recipe_are_compared_anew(tmp_path: P
         runs.add(run_of(task, 0.8 + names.index(task.recipe) / 100))
     assert choice("ours_full", 1500, setting, runs.find) == Choice(names[-1], 8e-2, 1000)
     assert choice("ours", 1500, setting, runs.find) == Choice(names[0], 8e-2, 1000)  # its finals are its own
+
+
+def test_a_method_may_take_over_what_another_has_compared(tmp_path: Path) -> None:
+    runs, setting = Runs(tmp_path / "runs.jsonl"), SETTING._replace(epochs=20)
+    for task in grid("ours", [1000], setting):
+        runs.add(run_of(task, 0.9 + task.rate / 100))
+    names = list(METHODS["ours"].recipes)
+    last = list(finals("ours_full", [1000], setting, runs.find))
+    for task in last:
+        runs.add(run_of(task, 0.8 + names.index(task.recipe) / 100))
+    assert list(finals("ours_corrected", [1000], setting, runs.find)) == last
+    chosen = choice("ours_corrected", 1000, setting, runs.find)
+    assert chosen == Choice(names[-1], 8e-2, 1000)
+    task = final_tasks("ours_corrected", 1000, 0, chosen, setting)[0]
+    assert (task.epochs, task.teacher_epochs, task.natural_epochs, task.crop) == (20, 5, 10, 1)
+    compared = [run for run in fold(runs, [0], setting)["validation"] if run["method"] == "ours_full"]
+    assert [run["recipe"] for run in compared] == names  # each is told once
 
 
 def test_a_single_recipe_is_not_run_once_more(tmp_path: Path) -> None:

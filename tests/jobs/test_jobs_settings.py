@@ -110,6 +110,8 @@ def test_settings_survive_being_stored() -> None:
         {"fine_tune": {"accumulate": 1025}},
         {"fine_tune": {"precision": "float16"}},
         {"fine_tune": {"natural_epochs": -1}},
+        {"fine_tune": {"teacher_epochs": 1001}},
+        {"fine_tune": {"teacher_epochs": 1, "dense": "freeze"}},
         {"fine_tune": {"epochs": 2, "natural_epochs": 3}},
         {"fine_tune": {"natural_epochs": 1}, "compression": {"target": {"max_accuracy_drop": 1.0}}},
         {"compression": {"layers": []}},

@@ -136,7 +136,7 @@ def test_a_structure_that_the_user_chose_is_not_measured(make_job: Callable[...,
 def searched(make_job: Callable[..., JobRecord], run: Run) -> Searched:
     """A search in which every size keeps the promise."""
     job, sent = make_job(compression=target(max_accuracy_drop=100.0)), []
-    shares = shares_of(job.settings.compression)
+    shares = shares_of(job.settings)
     progress = ProgressReporter(lambda p, kind: sent.append(p), lambda: None, shares=shares, interval_s=0)
     return Searched(job, run(job, progress), sent)
 
@@ -428,6 +428,6 @@ def test_a_job_is_cancelled_within_a_trial(make_job: Callable[..., JobRecord], r
 def test_progress_of_a_search_never_goes_back(searched: Searched) -> None:
     fractions = [progress.fraction for progress in searched.progress]
     assert fractions == sorted(fractions)
-    assert sum(shares_of(searched.job.settings.compression).values()) == pytest.approx(1)
+    assert sum(shares_of(searched.job.settings).values()) == pytest.approx(1)
     trials = {p.message.split(",")[0] for p in searched.progress if p.message.startswith("trial")}
     assert trials == {f"trial {number} of at most 3" for number in (1, 2, 3)}

@@ -23,6 +23,7 @@ class Accuracies:
         final: The same of the exported numbers.
         change: From the first to the last, on the same samples.
         commonest: The share of the split's most frequent class: what a model reaches that always answers it.
+        teacher: Accuracy of the checkpoint after it was trained further; None if it was not.
     """
 
     baseline: float
@@ -30,6 +31,7 @@ class Accuracies:
     final: float
     change: Change
     commonest: float
+    teacher: float | None = None
 
     @property
     def samples(self) -> int:
@@ -62,7 +64,9 @@ def dense_state(model: nn.Module, original: dict[str, Tensor]) -> dict[str, Tens
     }
 
 
-def accuracies_of(original: Tensor, fitted: Tensor, compressed: Tensor, labels: Tensor) -> Accuracies:
+def accuracies_of(
+    original: Tensor, fitted: Tensor, compressed: Tensor, labels: Tensor, teacher: Tensor | None = None
+) -> Accuracies:
     """Count right answers, and those that the compressed model has lost and won.
 
     Args:
@@ -70,6 +74,7 @@ def accuracies_of(original: Tensor, fitted: Tensor, compressed: Tensor, labels: 
         fitted: The same after the fit.
         compressed: The same of the exported numbers.
         labels: Of the split, (N,).
+        teacher: As `original`, after further training, if there was any.
     """
     lost, won = int((original & ~compressed).sum()), int((compressed & ~original).sum())
     return Accuracies(
@@ -78,6 +83,7 @@ def accuracies_of(original: Tensor, fitted: Tensor, compressed: Tensor, labels: 
         final=share_of(compressed),
         change=Change(len(labels), lost, won),
         commonest=share_of(labels == labels.mode().values),
+        teacher=None if teacher is None else share_of(teacher),
     )
 
 

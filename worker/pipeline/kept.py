@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 import adtn
 from jobs import records
@@ -29,7 +32,7 @@ class Kept:
     def __init__(self, attempt: Attempt, kind: str) -> None:
         self._folder = f"{records.folder(attempt.job.id)}/{kind}"
         self._store = attempt.store
-        self._path = attempt.folder / f"{kind}.json"
+        self._path = attempt.folder / f"{kind}.kept"
         self._device = next(iter(attempt.weights.values())).device.type
 
     def find(self, subject: object) -> Any:
@@ -38,9 +41,7 @@ class Kept:
         Args:
             subject: What was looked into, as JSON values. Files and settings of a job never change.
         """
-        if not self._store.get_to_file(self._key(subject), self._path, missing_ok=True):
-            return None
-        return json.loads(self._path.read_text())
+        return json.loads(self._path.read_text()) if self._get(subject) else None
 
     def keep(self, subject: object, found: object) -> None:
         """Keep something.
@@ -50,8 +51,23 @@ class Kept:
             found: As JSON values, not None.
         """
         self._path.write_text(json.dumps(found))
+        self._put(subject)
+
+    def find_tensors(self, subject: object) -> dict[str, Tensor] | None:
+        """As `find`, of what `keep_tensors` has kept: on the CPU."""
+        return load_file(self._path) if self._get(subject) else None
+
+    def keep_tensors(self, subject: object, found: Mapping[str, Tensor]) -> None:
+        """As `keep`, of tensors by key; those that share memory are kept each by itself."""
+        save_file({key: tensor.detach().cpu().clone().contiguous() for key, tensor in found.items()}, self._path)
+        self._put(subject)
+
+    def _get(self, subject: object) -> bool:
+        return self._store.get_to_file(self._key(subject), self._path, missing_ok=True)
+
+    def _put(self, subject: object) -> None:
         self._store.put_file(self._key(subject), self._path)
 
     def _key(self, subject: object) -> str:
         parts = [KEPT_VERSION, FIT_VERSION, adtn.__version__, torch.__version__, self._device, subject]
-        return f"{self._folder}/{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()}.json"
+        return f"{self._folder}/{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()}"

@@ -3,6 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+TITLES = {
+    "baseline": "original",
+    "teacher": "original, trained further",
+    "after_fit": "after the fit",
+    "final": "**compressed**",
+}
+"""What each accuracy of a report is of."""
 LOADING = {
     "model.adtn.safetensors": (
         "the gates and what stayed dense",
@@ -65,7 +72,9 @@ def _accuracy(report: Mapping[str, Any]) -> Iterator[str]:
         return
     yield f"| {found['metric']} on {found['samples']:,} test samples | accuracy | 95 % interval |"
     yield "|---|---|---|"
-    for name, title in (("baseline", "original"), ("after_fit", "after the fit"), ("final", "**compressed**")):
+    for name, title in TITLES.items():
+        if found[name] is None:
+            continue
         low, high = found["interval_95"][name]
         yield f"| {title} | {100 * found[name]:.2f} % | {100 * low:.2f} to {100 * high:.2f} % |"
     change = found["change"]

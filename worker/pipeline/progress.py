@@ -6,7 +6,7 @@ from typing import Literal
 
 from jobs.leases import Progress
 from jobs.planning import is_measured, is_searched
-from jobs.schemas.settings import CompressionSettings
+from jobs.schemas.settings import CompressionSettings, JobSettings
 from jobs.states import Stage
 
 # The share of a job's time that a stage usually takes; only the progress bar and the estimate of the end depend on it.
@@ -27,13 +27,29 @@ SEARCHING_SHARE = 4.0
 Kind = Literal["stage", "step"]
 
 
-def shares_of(settings: CompressionSettings) -> dict[Stage, float]:
+def shares_of(settings: JobSettings) -> dict[Stage, float]:
     """The share of each stage in a job with these settings; together they are 1."""
-    plan = SHARES["plan"]
-    plan += MEASURING_SHARE if is_measured(settings) else 0
-    plan += SEARCHING_SHARE if is_searched(settings) else 0
-    shares = {**SHARES, "plan": plan}
+    shares = {**SHARES, "plan": _correcting(settings) + _choosing(settings.compression)}
     return {stage: share / sum(shares.values()) for stage, share in shares.items()}
+
+
+def correcting_share(settings: JobSettings) -> float:
+    """The part of the stage `plan` in which the original is trained further, from 0 to 1."""
+    correcting = _correcting(settings)
+    return correcting / (correcting + _choosing(settings.compression))
+
+
+def _correcting(settings: JobSettings) -> float:
+    """Next to the shares above: an epoch of the original takes about as long as one of the compressed model."""
+    wish = settings.fine_tune
+    return SHARES["fine_tune"] * wish.teacher_epochs / max(1, wish.epochs) if settings.dataset is not None else 0.0
+
+
+def _choosing(settings: CompressionSettings) -> float:
+    """Likewise, what the rest of the stage takes."""
+    measuring = MEASURING_SHARE if is_measured(settings) else 0
+    searching = SEARCHING_SHARE if is_searched(settings) else 0
+    return SHARES["plan"] + measuring + searching
 
 
 def within(on_step: Callable[[float, str], None], start: float, stop: float) -> Callable[[float, str], None]:
@@ -66,18 +82,20 @@ class ProgressReporter:
         self._started = time.monotonic()
         self._last = 0.0
         self._stage: Stage = "inspect"
+        self._start, self._stop = 0.0, 1.0
 
-    def stage(self, stage: Stage, message: str) -> None:
-        """Begin a stage."""
+    def stage(self, stage: Stage, message: str, start: float = 0.0, stop: float = 1.0) -> None:
+        """Begin a stage, or the part of it from `start` to `stop`."""
         self._check()
         self._stage = stage
-        self._send(0.0, message, "stage")
+        self._start, self._stop = start, stop
+        self._send(start, message, "stage")
 
     def step(self, fraction: float, message: str) -> None:
-        """Tell how much of the stage is done, 0 to 1, and stop here if the job should not go on."""
+        """Tell how much of the stage, or of its part, is done, 0 to 1, and stop here if the job should not go on."""
         self._check()
         if time.monotonic() - self._last >= self._interval_s:
-            self._send(fraction, message, "step")
+            self._send(self._start + (self._stop - self._start) * fraction, message, "step")
 
     def _send(self, stage_fraction: float, message: str, kind: Kind) -> None:
         stages = list(self._shares)

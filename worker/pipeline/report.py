@@ -114,8 +114,11 @@ def accuracy_section(accuracies: Accuracies | None) -> dict[str, object] | None:
     if accuracies is None:
         return None
     shares = {"baseline": accuracies.baseline, "after_fit": accuracies.after_fit, "final": accuracies.final}
+    if accuracies.teacher is not None:
+        shares["teacher"] = accuracies.teacher
     return {
         "metric": "top1",
+        "teacher": None,
         **shares,
         "samples": accuracies.samples,
         "interval_95": {

@@ -21,12 +21,13 @@ from worker.pipeline.attempt import Attempt
 from worker.pipeline.caveats import caveats_of_network
 from worker.pipeline.choose import choose
 from worker.pipeline.compress import encode, fine_tune
+from worker.pipeline.correct import correct
 from worker.pipeline.documents import write_documents
 from worker.pipeline.evaluate import accuracies_of, dense_state, network_of, restore_dtypes, right_of_state
 from worker.pipeline.export import Artifact, Compressed, export, require_possible
 from worker.pipeline.inspect import Inputs, inspect
 from worker.pipeline.options import require_few_numbers
-from worker.pipeline.progress import ProgressReporter
+from worker.pipeline.progress import ProgressReporter, correcting_share
 from worker.pipeline.reference import write_reference
 from worker.pipeline.report import Measurements, build_report
 from worker.pipeline.verify import verify
@@ -62,12 +63,14 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
     inputs = inspect(job, store, folder, device)
     require_possible(job.settings.exports, inputs)
     measured.network_caveats = caveats_of_network(inputs.architecture, computed=is_computed(job, inputs))
+    attempt = Attempt(job, inputs, store, folder, progress)
+
+    corrected = corrected_state(attempt, measured)
     # Copied only where it will teach: fits of weights alone then hold them once.
     teaches = inputs.dataset is not None and job.settings.fine_tune.distill
     teacher = copy.deepcopy(inputs.model) if teaches else None
-    attempt = Attempt(job, inputs, store, folder, progress)
 
-    progress.stage("plan", "choosing structures")
+    progress.stage("plan", "choosing structures", correcting_share(job.settings), 1.0)
     with timed(measured, "plan"):
         chosen = choose(attempt, teacher)
         plan, measured.sensitivity, measured.search = chosen.plan, chosen.sensitivity, chosen.search
@@ -92,7 +95,13 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
         restore_dtypes(inputs.model, inputs.state)
         compressed = dense_state(inputs.model, inputs.state)
         if after_fit is not None:
-            measure_accuracy(measured, attempt, after_fit, compressed, device)
+            states = {
+                "original": inputs.state,
+                "teacher": corrected,
+                "fitted": after_fit,
+                "compressed": compressed,
+            }
+            measure_accuracy(measured, attempt, states, device)
             measured.latency_ms = latencies(inputs, compressed, fitted)
 
     progress.stage("export", "writing the artifacts")
@@ -116,27 +125,43 @@ def is_computed(job: JobRecord, inputs: Inputs) -> bool:
     return inputs.dataset is not None or any(kind in PROGRAMS for kind in job.settings.exports)
 
 
+def corrected_state(attempt: Attempt, measured: Measurements) -> dict[str, Tensor] | None:
+    """Train the original further where that is asked for; what it has become, or None."""
+    settings = attempt.job.settings
+    if attempt.inputs.dataset is None or not settings.fine_tune.teacher_epochs:
+        return None
+    attempt.progress.stage("plan", "training the original further", 0.0, correcting_share(settings))
+    with timed(measured, "teacher"):
+        return correct(attempt)
+
+
 def measure_accuracy(
     measured: Measurements,
     attempt: Attempt,
-    after_fit: dict[str, Tensor],
-    compressed: dict[str, Tensor],
+    states: dict[str, dict[str, Tensor] | None],
     device: torch.device,
 ) -> None:
-    """Measure the original, the fitted and the compressed model on the test split: nothing has looked at it so far."""
+    """Measure models on the test split: nothing has looked at it so far.
+
+    Args:
+        measured: Receives the accuracies.
+        attempt: The job.
+        states: Dense state dicts: the original, as it taught (None if as it is), the fitted and the compressed model.
+        device: Where to compute.
+    """
     blueprint, dataset = attempt.inputs.blueprint, attempt.inputs.dataset
     assert dataset is not None
-    states = {"original": attempt.inputs.state, "fitted": after_fit, "compressed": compressed}
     measured.at_once = samples_at_once(network_of(blueprint, attempt.inputs.state, dataset, device), dataset.test_x)
-    found = []
-    for number, (name, state) in enumerate(states.items()):
+    there = {name: state for name, state in states.items() if state is not None}
+    found = {}
+    for number, (name, state) in enumerate(there.items()):
 
         def say(done: float, number: int = number, name: str = name) -> None:
-            attempt.progress.step((number + done) / len(states), f"evaluating the {name} model")
+            attempt.progress.step((number + done) / len(there), f"evaluating the {name} model")
 
-        found.append(right_of_state(blueprint, state, dataset, device, measured.at_once, say))
-    original, fitted, final = found
-    measured.accuracies = accuracies_of(original, fitted, final, dataset.test_y)
+        found[name] = right_of_state(blueprint, state, dataset, device, measured.at_once, say)
+    original, fitted, compressed = found["original"], found["fitted"], found["compressed"]
+    measured.accuracies = accuracies_of(original, fitted, compressed, dataset.test_y, found.get("teacher"))
 
 
 def latencies(inputs: Inputs, compressed: dict[str, Tensor], fitted: dict[str, adtn.ADTN]) -> dict[str, float | int]:

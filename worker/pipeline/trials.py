@@ -17,6 +17,7 @@ from worker.datasets import Dataset
 from worker.evaluation import top1
 from worker.pipeline.attempt import Attempt
 from worker.pipeline.compress import encode, fine_tune
+from worker.pipeline.evaluate import network_of
 from worker.pipeline.heldout import Parts
 from worker.pipeline.kept import Kept
 from worker.pipeline.progress import within
@@ -101,7 +102,7 @@ class Trials:
         self._original = attempt.job.checkpoint.parameters
         self._kept = Kept(attempt, "trials")
         self._started = started
-        self.baseline = self._accuracy(attempt.inputs.model, lambda done, message: on_step(0.0, message))
+        self.baseline = self._accuracy(self._upload(), lambda done, message: on_step(0.0, message))
         self.control: float | None = None
 
     def search(self) -> tuple[Plan, Trial]:
@@ -208,13 +209,15 @@ class Trials:
         self.control = self.baseline
         if self._parts.heldout_split == "val":
             return
-        if settings.epochs == 0 or settings.dense == "freeze":  # nothing but gates is trained
-            return
-        model = copy.deepcopy(self._attempt.inputs.model)
 
         def on_step(_done: float, message: str) -> None:
             step(0.25, f"the original, to compare with: {message}")
 
+        if settings.epochs == 0 or settings.dense == "freeze":  # nothing but gates is trained
+            if settings.teacher_epochs:  # but the original was, before
+                self.control = min(self.baseline, self._accuracy(self._attempt.inputs.model, on_step))
+            return
+        model = copy.deepcopy(self._attempt.inputs.model)
         try:
             tuned = self._train(model, on_step)
         except TrainingDiverged:
@@ -236,6 +239,12 @@ class Trials:
             self._on_step((number + done) / self._most, text)
 
         return in_time(step, self._started + 60 * self.caps.max_minutes)
+
+    def _upload(self) -> nn.Module:
+        """The original as it was uploaded: the attempt's model may have been trained further."""
+        inputs = self._attempt.inputs
+        device = next(inputs.model.parameters()).device
+        return network_of(inputs.blueprint, inputs.state, self._dataset, device)
 
     def _accuracy(self, model: nn.Module, on_step: Callable[[float, str], None]) -> float:
         samples, labels = self._parts.heldout_x, self._parts.heldout_y

@@ -1,0 +1,76 @@
+"""Stage `plan`, its first part: the original is trained further, before it is compressed and imitated.
+
+Distillation passes on what the teacher knows of the very samples that it sees. An original that was trained on other
+data, or on images that were not changed at random, knows these less well than it could, and a few epochs mend that:
+teacher correction (arXiv:2408.11796). What follows takes the outcome in the place of the upload; the report compares
+with the upload all the same.
+"""
+
+from torch import Tensor
+
+from adtn.errors import TrainingDiverged
+from jobs.planning import is_searched
+from jobs.schemas.settings import JobSettings
+from worker.datasets import Dataset
+from worker.evaluation import share_of, top1
+from worker.pipeline.attempt import Attempt
+from worker.pipeline.compress import fine_tune
+from worker.pipeline.evaluate import dense_state
+from worker.pipeline.heldout import parts_of
+from worker.pipeline.kept import Kept
+
+EVALUATED = 10_000
+"""Training samples, at most, that tell whether training has ruined the model."""
+
+
+def correct(attempt: Attempt) -> dict[str, Tensor]:
+    """Train the attempt's model further, in place, or take over what an earlier attempt has made of it.
+
+    Samples on which a search will decide are left out.
+
+    Args:
+        attempt: The job, with data; its model holds the upload.
+
+    Returns:
+        The dense state dict of what the model has become, on the CPU.
+
+    Raises:
+        TrainingDiverged: The loss is no longer finite, or the model has forgotten all that it knew.
+    """
+    settings, inputs = attempt.job.settings, attempt.inputs
+    assert inputs.dataset is not None
+    kept, subject = Kept(attempt, "teacher"), settings.fine_tune.teacher_epochs
+    before = kept.find_tensors(subject)
+    if before is not None:
+        inputs.model.load_state_dict(before)
+    else:
+        _train(attempt, _samples(inputs.dataset, settings))
+        kept.keep_tensors(subject, inputs.model.state_dict())
+    return {key: tensor.cpu().clone() for key, tensor in dense_state(inputs.model, inputs.state).items()}
+
+
+def _train(attempt: Attempt, samples: tuple[Tensor, Tensor]) -> None:
+    settings, model = attempt.job.settings, attempt.inputs.model
+    wish = settings.fine_tune.model_copy(update={"epochs": settings.fine_tune.teacher_epochs, "natural_epochs": 0})
+
+    def on_step(done: float, message: str) -> None:
+        attempt.progress.step(done, f"the original: {message}")
+
+    inputs, labels = (part[:EVALUATED] for part in samples)
+    commonest = share_of(labels == labels.mode().values)
+    before = top1(model, inputs, labels, lambda done: on_step(0.0, "evaluating"))
+    fine_tune(model, samples, settings.model_copy(update={"fine_tune": wish}), None, on_step)
+    after = top1(model, inputs, labels, lambda done: on_step(1.0, "evaluating"))
+    if after <= commonest < before:  # a lower accuracy need not mean a worse model: it may have known these by heart
+        raise TrainingDiverged(
+            f"teacher_epochs: training has ruined the original, which is right on {after:.2%} of the training samples, "
+            f"and was on {before:.2%}"
+        )
+
+
+def _samples(dataset: Dataset, settings: JobSettings) -> tuple[Tensor, Tensor]:
+    """What may be trained on before a size is chosen."""
+    if not is_searched(settings.compression):
+        return dataset.train_x, dataset.train_y
+    among = parts_of(dataset, settings.seed).train
+    return dataset.train_x[among], dataset.train_y[among]
