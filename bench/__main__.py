@@ -24,7 +24,7 @@ def main() -> None:
     accuracy.add_argument("--methods", type=_names, help="only these, separated by commas")
     accuracy.add_argument("--budgets", type=_numbers, help="only these")
     accuracy.add_argument("--seeds", type=_numbers, help="only these")
-    accuracy.add_argument("--epochs", type=int, help="of fine-tuning")
+    accuracy.add_argument("--epochs", type=int, help="of training")
     accuracy.add_argument("--jobs", type=int, help="processes of one thread each")
     accuracy.add_argument("--tune-only", action="store_true", help="only the choices; the test images are not read")
     accuracy.add_argument("--images", type=int, help="a trial with so few images; it is stored apart from the results")

@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 from scripted_server import Answer, Request, ScriptedServer, a_file, a_job, json_answer, problem_answer
 
+from adtn_client.commands.report_view import accuracy
+from jobs.schemas.report import Accuracy
+
 ADTN = Path(sys.executable).with_name("adtn")
 FILE_ID = f"file_{'a' * 32}"
 
@@ -115,8 +118,10 @@ def test_compress_goes_all_the_way(server: ScriptedServer, tmp_path: Path) -> No
         "3",
         "--natural-epochs",
         "2",
+        "--teacher-epochs",
+        "5",
         "--dense",
-        "freeze",
+        "train",
         "--accumulate",
         "4",
         "--precision",
@@ -157,10 +162,11 @@ def test_compress_goes_all_the_way(server: ScriptedServer, tmp_path: Path) -> No
         "fine_tune": {
             "epochs": 3,
             "natural_epochs": 2,
+            "teacher_epochs": 5,
             "gate_learning_rate": "auto",
             "schedule": "one_cycle",
             "accumulate": 4,
-            "dense": "freeze",
+            "dense": "train",
             "precision": "bfloat16",
             "distill": False,
         },
@@ -176,6 +182,11 @@ def test_compress_goes_all_the_way(server: ScriptedServer, tmp_path: Path) -> No
         assert shown in done.stdout
     for said in (f"uploaded m.pt as {FILE_ID}", "created job_1", "fit: fc1"):
         assert said in done.stderr
+
+
+def test_what_an_original_became_that_was_trained_further_is_shown() -> None:
+    found = Accuracy.model_validate({**a_report()["accuracy"], "teacher": 0.9912})
+    assert accuracy(found).startswith("98.65% before, 99.12% trained further, 10.09% after the fit, 98.17% at the end")
 
 
 def test_on_a_terminal_progress_is_a_bar(server: ScriptedServer, tmp_path: Path) -> None:

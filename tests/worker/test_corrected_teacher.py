@@ -114,10 +114,12 @@ def test_what_is_compressed_is_the_original_trained_further(
     low, high = report.accuracy.interval_95["teacher"]
     assert low < report.accuracy.teacher < high
     assert report.seconds["teacher"] > 0
+    card = artifact(resources, job.id, "card", tmp_path).read_text()
+    assert f"| original, trained further | {100 * report.accuracy.teacher:.2f} % |" in card
 
 
 def test_without_such_epochs_there_is_no_such_accuracy(
-    resources: Resources, checkpoint_id: str, trained_on: list[tuple[Tensor, Tensor]]
+    resources: Resources, checkpoint_id: str, tmp_path: Path, trained_on: list[tuple[Tensor, Tensor]]
 ) -> None:
     job = run_once(resources, {"checkpoint": checkpoint_id, **WISH, "fine_tune": {"epochs": 1}})
     assert job.status == "succeeded", job.error
@@ -125,6 +127,7 @@ def test_without_such_epochs_there_is_no_such_accuracy(
     assert job.report["accuracy"]["teacher"] is None
     assert "teacher" not in job.report["accuracy"]["interval_95"]
     assert "teacher" not in job.report["seconds"]
+    assert "trained further" not in artifact(resources, job.id, "card", tmp_path).read_text()
 
 
 def test_what_it_has_become_is_imitated(
