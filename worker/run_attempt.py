@@ -13,6 +13,7 @@ from jobs.leases import ArtifactRow, Lease, LeaseLost, Progress
 from jobs.problems import ProblemError
 from jobs.publishing import try_publish_job
 from worker.lease_keeper import SHUT_DOWN, Cancelled, LeaseKeeper, Lost, ShuttingDown
+from worker.pipeline import correct, kept
 from worker.pipeline.progress import Kind, ProgressReporter, shares_of
 from worker.pipeline.run import Outcome, run_pipeline
 from worker.resources import Resources
@@ -43,8 +44,10 @@ def run_attempt(lease: Lease, keeper: LeaseKeeper, folder: Path, resources: Reso
         outcome = run_pipeline(job, resources.store, folder, progress)
         keeper.check()
         finish(resources, lease, outcome)
+        forget(resources, lease)
     except Cancelled:
         leases.cancelled(resources.db, lease)
+        forget(resources, lease)
     except ShuttingDown:
         leases.release(resources.db, lease, SHUT_DOWN)
         try_publish_job(resources.db, resources.app, lease.job_id)
@@ -54,6 +57,7 @@ def run_attempt(lease: Lease, keeper: LeaseKeeper, folder: Path, resources: Reso
         problem = problem_of(error)
         log.log(logging.ERROR if problem.code == "internal_error" else logging.INFO, "%s", problem, exc_info=error)
         leases.fail(resources.db, lease, problem)
+        forget(resources, lease)
     finally:
         recycling.release()  # an idle worker does not sit on the memory of its last job
 
@@ -73,6 +77,11 @@ def finish(resources: Resources, lease: Lease, outcome: Outcome) -> None:
         resources.store.put_file(key, artifact.path)
         rows.append(ArtifactRow(artifact.name, artifact.kind, artifact.bytes, artifact.sha256, key))
     leases.succeed(resources.db, lease, outcome.report, rows)
+
+
+def forget(resources: Resources, lease: Lease) -> None:
+    """Remove what was kept for another attempt and is as large as the model: the job has ended."""
+    resources.store.delete(kept.folder(lease.job_id, correct.KIND))
 
 
 def problem_of(error: Exception) -> ProblemError:

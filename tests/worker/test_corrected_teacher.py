@@ -75,6 +75,11 @@ def trained_on(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, Tensor]]:
     return seen
 
 
+def kept_of(resources: Resources, job_id: str) -> list[Path]:
+    """What is kept of originals for another attempt."""
+    return list((resources.settings.data_dir / "objects" / records.folder(job_id) / "teacher").glob("*"))
+
+
 def original() -> DigitsLeNet:
     """What `checkpoint_id` holds."""
     torch.manual_seed(0)
@@ -101,6 +106,7 @@ def test_what_is_compressed_is_the_original_trained_further(
     wish = {"epochs": 0, "teacher_epochs": 5, "batch_size": 64}
     job = run_once(resources, {"checkpoint": checkpoint_id, **WISH, "fine_tune": wish})
     assert job.status == "succeeded", job.error
+    assert kept_of(resources, job.id) == []  # once the job has ended
     found = load_file(artifact(resources, job.id, "dense", tmp_path))
     expected = trained_further(5, 64)
     for name in ("conv1.weight", "conv2.bias", "fc3.weight"):  # what stays dense, and nothing else is trained
@@ -176,7 +182,10 @@ def test_of_samples_that_it_forgets_nothing_is_promised(
 
 
 def test_a_second_attempt_does_not_train_it_again(
-    make_job: Callable[..., JobRecord], run: Callable[..., Outcome], trained_on: list[tuple[Tensor, Tensor]]
+    resources: Resources,
+    make_job: Callable[..., JobRecord],
+    run: Callable[..., Outcome],
+    trained_on: list[tuple[Tensor, Tensor]],
 ) -> None:
     wish = {"epochs": 1, "teacher_epochs": 3, "batch_size": 64}
     whole, job, told = run(make_job(fine_tune=wish)), make_job(fine_tune=wish), list[str]()
@@ -188,6 +197,7 @@ def test_a_second_attempt_does_not_train_it_again(
     with pytest.raises(ShuttingDown):
         run(job, ProgressReporter(lambda progress, kind: told.append(progress.message), check, interval_s=0))
     assert len(trained_on) == 2
+    assert len(kept_of(resources, job.id)) == 1
     again = run(job)
     assert len(trained_on) == 2
     digests = [

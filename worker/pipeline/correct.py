@@ -19,6 +19,8 @@ from worker.pipeline.evaluate import dense_state
 from worker.pipeline.heldout import parts_of
 from worker.pipeline.kept import Kept
 
+KIND = "teacher"
+"""Names what is kept for another attempt."""
 EVALUATED = 10_000
 """Training samples, at most, that tell whether training has ruined the model."""
 
@@ -39,7 +41,7 @@ def correct(attempt: Attempt) -> dict[str, Tensor]:
     """
     settings, inputs = attempt.job.settings, attempt.inputs
     assert inputs.dataset is not None
-    kept, subject = Kept(attempt, "teacher"), settings.fine_tune.teacher_epochs
+    kept, subject = Kept(attempt, KIND), settings.fine_tune.teacher_epochs
     before = kept.find_tensors(subject)
     if before is not None:
         inputs.model.load_state_dict(before)

@@ -30,7 +30,7 @@ class Kept:
     """
 
     def __init__(self, attempt: Attempt, kind: str) -> None:
-        self._folder = f"{records.folder(attempt.job.id)}/{kind}"
+        self._folder = folder(attempt.job.id, kind)
         self._store = attempt.store
         self._path = attempt.folder / f"{kind}.kept"
         self._device = next(iter(attempt.weights.values())).device.type
@@ -41,7 +41,7 @@ class Kept:
         Args:
             subject: What was looked into, as JSON values. Files and settings of a job never change.
         """
-        return json.loads(self._path.read_text()) if self._get(subject) else None
+        return json.loads(self._path.read_text()) if self._get(subject, "json") else None
 
     def keep(self, subject: object, found: object) -> None:
         """Keep something.
@@ -51,23 +51,28 @@ class Kept:
             found: As JSON values, not None.
         """
         self._path.write_text(json.dumps(found))
-        self._put(subject)
+        self._put(subject, "json")
 
     def find_tensors(self, subject: object) -> dict[str, Tensor] | None:
         """As `find`, of what `keep_tensors` has kept: on the CPU."""
-        return load_file(self._path) if self._get(subject) else None
+        return load_file(self._path) if self._get(subject, "safetensors") else None
 
     def keep_tensors(self, subject: object, found: Mapping[str, Tensor]) -> None:
         """As `keep`, of tensors by key; those that share memory are kept each by itself."""
         save_file({key: tensor.detach().cpu().clone().contiguous() for key, tensor in found.items()}, self._path)
-        self._put(subject)
+        self._put(subject, "safetensors")
 
-    def _get(self, subject: object) -> bool:
-        return self._store.get_to_file(self._key(subject), self._path, missing_ok=True)
+    def _get(self, subject: object, form: str) -> bool:
+        return self._store.get_to_file(self._key(subject, form), self._path, missing_ok=True)
 
-    def _put(self, subject: object) -> None:
-        self._store.put_file(self._key(subject), self._path)
+    def _put(self, subject: object, form: str) -> None:
+        self._store.put_file(self._key(subject, form), self._path)
 
-    def _key(self, subject: object) -> str:
+    def _key(self, subject: object, form: str) -> str:
         parts = [KEPT_VERSION, FIT_VERSION, adtn.__version__, torch.__version__, self._device, subject]
-        return f"{self._folder}/{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()}"
+        return f"{self._folder}/{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()}.{form}"
+
+
+def folder(job_id: str, kind: str) -> str:
+    """Where in the store a job's findings of one kind are."""
+    return f"{records.folder(job_id)}/{kind}"
