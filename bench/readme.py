@@ -13,14 +13,14 @@ README = Path(__file__).parent.parent / "README.md"
 def table(result: dict[str, Any]) -> str:
     """The table of LeNet-5 on MNIST: one row a target, the median over the seeds, the spread in brackets."""
     header = (
-        "| asked for | numbers stored for 60,480 | compression ratio | accuracy before | after fit | after fine-tuning "
-        "| bytes on disk: checkpoint → ADTN file | seconds (whole job) |"
+        "| asked for | epochs | numbers stored for 60,480 | compression ratio | accuracy before | after fit "
+        "| after fine-tuning | bytes on disk: checkpoint → ADTN file | seconds (whole job) |"
     )
-    rows = [header, "|---|---|---|---|---|---|---|---|"]
+    rows = [header, "|---|---|---|---|---|---|---|---|---|"]
     for row in result["rows"]:
         rows.append(
-            f"| `{json.dumps(row['target'])}` | {spread(row['parameters'], '{:,.0f}')} "
-            f"| {spread(row['ratio'], '{:.0f}')} "
+            f"| `{json.dumps(row['target'])}` | {epochs(row['training']['fine_tune'])} "
+            f"| {spread(row['parameters'], '{:,.0f}')} | {spread(row['ratio'], '{:.0f}')} "
             f"| {percent(row['baseline'])} | {percent(row['after_fit'])} | **{percent(row['final'])}** "
             f"| {row['bytes']['checkpoint']:,} → {row['bytes']['adtn']:,} | {spread(row['seconds'], '{:.0f}')} |"
         )
@@ -33,6 +33,12 @@ def table(result: dict[str, Any]) -> str:
         f"torch {machine['torch']}; every run is in `bench/results/lenet5_mnist.json`."
     )
     return "\n".join([*rows, "", note])
+
+
+def epochs(fine_tune: dict[str, int]) -> str:
+    """Of training; before a plus those of the original."""
+    before = f"{fine_tune['teacher_epochs']} + " if "teacher_epochs" in fine_tune else ""
+    return f"{before}{fine_tune['epochs']}"
 
 
 def percent(figures: dict[str, Any]) -> str:
