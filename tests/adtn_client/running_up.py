@@ -2,22 +2,18 @@
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import psutil
+from support.waiting import wait_until
 
 ADTN = Path(sys.executable).with_name("adtn")
 
 
-def wait_until(condition: Callable[[], object], within_s: float = 60) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that in time"
-        time.sleep(0.05)
+UP_S = 60
+"""Seconds that starting, and starting again, may take."""
 
 
 @dataclass
@@ -69,7 +65,7 @@ class Up:
 
 def start_until_ready(folder: Path) -> Up:
     running = start(folder / "streams", folder / "data")
-    wait_until(lambda: running.out or running.process.poll() is not None)
+    wait_until(lambda: running.out or running.process.poll() is not None, UP_S)
     assert running.process.poll() is None, running.said
     return running
 
