@@ -1,6 +1,6 @@
 """Stage `evaluate`: the accuracy of exactly the numbers that will be exported."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,7 @@ from adtn.encoding import decoded, encoded
 from worker.blueprint import Blueprint
 from worker.confidence import Change
 from worker.datasets import Dataset
-from worker.evaluation import right_answers, share_of
+from worker.evaluation import right_answers, samples_at_once, share_of
 
 
 @dataclass(frozen=True)
@@ -87,31 +87,43 @@ def accuracies_of(
     )
 
 
-def right_of_state(
+def right_of_states(
     blueprint: Blueprint,
-    state: dict[str, Tensor],
+    states: Mapping[str, dict[str, Tensor]],
     dataset: Dataset,
     device: torch.device,
-    at_once: int,
-    on_batch: Callable[[float], None] | None = None,
-) -> Tensor:
-    """Build the network from a dense state dict and find which samples of the test split it answers rightly.
+    on_step: Callable[[float, str], None],
+) -> tuple[dict[str, Tensor], int]:
+    """Build the network from each dense state dict and find which samples of the test split it answers rightly.
 
     Args:
         blueprint: Of the network.
-        state: Original keys and shapes.
+        states: Original keys and shapes, by the name of the model; at least one.
         dataset: Shaped for the network.
         device: Where to compute.
-        at_once: How many samples the network is given at a time.
-        on_batch: Called with the share of the samples done.
+        on_step: Called after each batch with the share done and a message.
 
     Returns:
-        (N,), bool, on the CPU.
+        By name (N,), bool, on the CPU; and how many samples the network was given at a time.
     """
-    model = network_of(blueprint, state, dataset, device)
-    return right_answers(lambda batch: model(batch.to(device)), dataset.test_x, dataset.test_y, at_once, on_batch)
+    found: dict[str, Tensor] = {}
+    at_once: int | None = None
+    for number, (name, state) in enumerate(states.items()):
+        model = network_of(blueprint, state, dataset, device)
+        at_once = at_once or samples_at_once(model, dataset.test_x)
+
+        def say(done: float, number: int = number, name: str = name) -> None:
+            on_step((number + done) / len(states), f"evaluating the {name} model")
+
+        found[name] = right_answers(_on(device, model), dataset.test_x, dataset.test_y, at_once, say)
+    assert at_once is not None
+    return found, at_once
 
 
 def network_of(blueprint: Blueprint, state: dict[str, Tensor], dataset: Dataset, device: torch.device) -> nn.Module:
     """The network of a dense state dict for the samples of a data set, in evaluation mode on a device."""
     return blueprint.build(state, tuple(dataset.test_x.shape[1:])).model.eval().to(device)
+
+
+def _on(device: torch.device, model: nn.Module) -> Callable[[Tensor], Tensor]:
+    return lambda batch: model(batch.to(device))

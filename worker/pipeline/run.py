@@ -14,7 +14,7 @@ import adtn
 from jobs.records import JobRecord
 from jobs.store import Store
 from worker.device import compute_reproducibly, computing_device
-from worker.evaluation import latency_ms, samples_at_once
+from worker.evaluation import latency_ms
 from worker.examination import Question
 from worker.opening import PROGRAMS
 from worker.pipeline.attempt import Attempt
@@ -23,7 +23,7 @@ from worker.pipeline.choose import choose
 from worker.pipeline.compress import encode, fine_tune
 from worker.pipeline.correct import correct
 from worker.pipeline.documents import write_documents
-from worker.pipeline.evaluate import accuracies_of, dense_state, network_of, restore_dtypes, right_of_state
+from worker.pipeline.evaluate import accuracies_of, dense_state, restore_dtypes, right_of_states
 from worker.pipeline.export import Artifact, Compressed, export, require_possible
 from worker.pipeline.inspect import Inputs, inspect
 from worker.pipeline.options import require_few_numbers
@@ -151,15 +151,8 @@ def measure_accuracy(
     """
     blueprint, dataset = attempt.inputs.blueprint, attempt.inputs.dataset
     assert dataset is not None
-    measured.at_once = samples_at_once(network_of(blueprint, attempt.inputs.state, dataset, device), dataset.test_x)
     there = {name: state for name, state in states.items() if state is not None}
-    found = {}
-    for number, (name, state) in enumerate(there.items()):
-
-        def say(done: float, number: int = number, name: str = name) -> None:
-            attempt.progress.step((number + done) / len(there), f"evaluating the {name} model")
-
-        found[name] = right_of_state(blueprint, state, dataset, device, measured.at_once, say)
+    found, measured.at_once = right_of_states(blueprint, there, dataset, device, attempt.progress.step)
     original, fitted, compressed = found["original"], found["fitted"], found["compressed"]
     measured.accuracies = accuracies_of(original, fitted, compressed, dataset.test_y, found.get("teacher"))
 
