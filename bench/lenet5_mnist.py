@@ -213,7 +213,8 @@ def row(goal: Goal, runs: list[dict[str, Any]]) -> dict[str, Any]:
         },
         **{
             name: summary([report["accuracy"][name] for report in reports])
-            for name in ("baseline", "after_fit", "final")
+            for name in ("baseline", "teacher", "after_fit", "final")
+            if first["accuracy"][name] is not None
         },
         "seconds": summary([run["seconds"] for run in runs]),
         "seconds_by_stage": [report["seconds"] for report in reports],

@@ -21,7 +21,7 @@ def table(result: dict[str, Any]) -> str:
         rows.append(
             f"| `{json.dumps(row['target'])}` | {epochs(row['training']['fine_tune'])} "
             f"| {spread(row['parameters'], '{:,.0f}')} | {spread(row['ratio'], '{:.0f}')} "
-            f"| {percent(row['baseline'])} | {percent(row['after_fit'])} | **{percent(row['final'])}** "
+            f"| {before(row)} | {percent(row['after_fit'])} | **{percent(row['final'])}** "
             f"| {row['bytes']['checkpoint']:,} → {row['bytes']['adtn']:,} | {spread(row['seconds'], '{:.0f}')} |"
         )
     where = result["provenance"]
@@ -33,6 +33,11 @@ def table(result: dict[str, Any]) -> str:
         f"torch {machine['torch']}; every run is in `bench/results/lenet5_mnist.json`."
     )
     return "\n".join([*rows, "", note])
+
+
+def before(row: dict[str, Any]) -> str:
+    """The accuracy of the upload, and what it was trained to."""
+    return percent(row["baseline"]) + (f", then {percent(row['teacher'])}" if "teacher" in row else "")
 
 
 def epochs(fine_tune: dict[str, int]) -> str:

@@ -44,22 +44,21 @@ def run_attempt(lease: Lease, keeper: LeaseKeeper, folder: Path, resources: Reso
         outcome = run_pipeline(job, resources.store, folder, progress)
         keeper.check()
         finish(resources, lease, outcome)
-        forget(resources, lease)
     except Cancelled:
         leases.cancelled(resources.db, lease)
-        forget(resources, lease)
     except ShuttingDown:
         leases.release(resources.db, lease, SHUT_DOWN)
         try_publish_job(resources.db, resources.app, lease.job_id)
+        return
     except (Lost, LeaseLost):
         raise
     except Exception as error:
         problem = problem_of(error)
         log.log(logging.ERROR if problem.code == "internal_error" else logging.INFO, "%s", problem, exc_info=error)
         leases.fail(resources.db, lease, problem)
-        forget(resources, lease)
     finally:
         recycling.release()  # an idle worker does not sit on the memory of its last job
+    forget(resources, lease)
 
 
 def publish(resources: Resources, lease: Lease, progress: Progress, kind: Kind) -> None:
@@ -80,8 +79,14 @@ def finish(resources: Resources, lease: Lease, outcome: Outcome) -> None:
 
 
 def forget(resources: Resources, lease: Lease) -> None:
-    """Remove what was kept for another attempt and is as large as the model: the job has ended."""
-    resources.store.delete(kept.folder(lease.job_id, correct.KIND))
+    """Remove what was kept for another attempt and is as large as the model: the job has ended.
+
+    Else it goes when the job is deleted.
+    """
+    try:
+        resources.store.delete(kept.folder(lease.job_id, correct.KIND))
+    except Exception:
+        log.exception("job %s: what was kept of its teacher stays", lease.job_id)
 
 
 def problem_of(error: Exception) -> ProblemError:

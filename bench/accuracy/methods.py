@@ -77,9 +77,7 @@ METHODS: dict[str, Method] = {
     "paper": Method({f"gates of {sites} sites": paper(sites) for sites in (2, 3, 4)}),
     "ours": _OURS,
     "ours_natural": replace(_OURS, bits=(4,), natural=True, tuned_as="ours"),
-    "tt_matrix_corrected": replace(
-        _TT_MATRIX, natural=True, crop=1, corrects_teacher=True, tuned_as="tt_matrix", compared_as="tt_matrix"
-    ),
+    "tt_matrix_corrected": replace(_TT_MATRIX, natural=True, crop=1, corrects_teacher=True, tuned_as="tt_matrix"),
     "ours_full": _OURS_FULL,
     "ours_corrected": replace(_OURS_FULL, corrects_teacher=True, compared_as="ours_full"),
 }

@@ -130,8 +130,8 @@ class FineTuneSettings(Request):
         ge=0,
         le=1000,
         description="Epochs of training the original further before it is compressed and imitated, with the same "
-        "learning rate, batches and `augment`: what it lacks on these samples the compressed model would lack too. The "
-        "report compares with the upload all the same. Not with frozen dense weights.",
+        "learning rate, batches and `augment`: what it lacks on these samples the compressed model would lack too. A "
+        "search trains it without the held-out samples. Not with frozen dense weights.",
     )
     schedule: Schedule = "cosine"
     distill: bool = True
@@ -186,7 +186,7 @@ class ImageSettings(Request):
 
 
 class AugmentSettings(Request):
-    """Random changes of the training images in each step of fine-tuning; the test split stays as it is."""
+    """Random changes of the training images in each step of `fine_tune`, `teacher_epochs` too; not of other splits."""
 
     crop: int = Field(
         default=0,

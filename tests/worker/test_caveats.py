@@ -1,5 +1,6 @@
 """What a report warns of."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,22 @@ def test_a_change_that_the_samples_cannot_tell_is_named(artifacts: list[Artifact
         found = accuracies(360, 353, lost, won)
         assert codes(found, artifacts, 1000, NO_TARGET, None) == ["drop_within_noise"]
     assert codes(accuracies(360, 360, 0, 0), artifacts, 1000, NO_TARGET, None) == ["drop_within_noise"]
+
+
+def test_a_teacher_that_training_has_made_worse_is_named(artifacts: list[Artifact]) -> None:
+    def with_teacher(share: float) -> list[str]:
+        found = replace(accuracies(10_000, 9800, 600, 100), teacher=share)
+        return codes(found, artifacts, 1000, NO_TARGET, None)
+
+    assert with_teacher(0.9790) == []  # the interval of the difference of two such shares is 0.4 points
+    assert with_teacher(0.9850) == []
+    assert with_teacher(0.9700) == ["teacher_worse"]
+
+
+def test_a_collapse_is_named_where_only_the_teacher_was_good(artifacts: list[Artifact]) -> None:
+    untrained = accuracies(1000, 100, 0, 10)
+    assert "at_chance" not in codes(untrained, artifacts, 1000, NO_TARGET, None)
+    assert "at_chance" in codes(replace(untrained, teacher=0.9), artifacts, 1000, NO_TARGET, None)
 
 
 def test_the_same_change_is_noise_or_not_by_the_samples_that_it_comes_from(artifacts: list[Artifact]) -> None:

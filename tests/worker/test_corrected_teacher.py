@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import adtn
 from adtn import FineTuned
 from jobs import files, records
+from jobs.problems import ProblemError
 from jobs.records import JobRecord
 from jobs.schemas.report import Report
 from jobs.schemas.settings import JobSettings
@@ -23,6 +24,8 @@ from service.planning import plans_for
 from worker import datasets
 from worker.lease_keeper import ShuttingDown
 from worker.pipeline import correct, trials
+from worker.pipeline.attempt import Attempt
+from worker.pipeline.correct import restore
 from worker.pipeline.heldout import parts_of
 from worker.pipeline.progress import ProgressReporter, shares_of
 from worker.pipeline.run import Outcome, run_pipeline
@@ -205,6 +208,57 @@ def test_a_second_attempt_does_not_train_it_again(
     ]
     assert digests[0] == digests[1]
     assert again.report["accuracy"] == whole.report["accuracy"]
+
+
+def test_what_is_kept_goes_however_the_job_ends(
+    resources: Resources, checkpoint_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def fail(_model: nn.Module, _plan: object, _moments: object, attempt: Attempt, *_: object) -> None:
+        seen.append(len(kept_of(resources, attempt.job.id)))
+        raise ProblemError("dataset_invalid", "a problem of after the training")
+
+    monkeypatch.setattr("worker.pipeline.run.encode", fail)
+    job = run_once(resources, {"checkpoint": checkpoint_id, **WISH, "fine_tune": {"epochs": 1, "teacher_epochs": 1}})
+    assert (job.status, seen) == ("failed", [1])
+    assert kept_of(resources, job.id) == []
+
+
+def test_a_model_gets_its_tensors_back_without_counters_that_it_never_had() -> None:
+    torch.manual_seed(0)
+    one, other = (nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)) for _ in range(2))
+    for model in (one, other):
+        model[1].num_batches_tracked = None  # as in checkpoints of old
+    restore(other, {key: tensor.clone() for key, tensor in one.state_dict().items()})
+    inputs = torch.randn(2, 1, 5, 5)
+    torch.testing.assert_close(other.eval()(inputs), one.eval()(inputs))
+
+
+@pytest.mark.parametrize(
+    ("wish", "code"),
+    [
+        ({"compression": {"layers": ["fc2"], "structure": {"depth": 1}}}, "natural_epochs_impossible"),
+        ({"compression": {"layers": ["fc1"], "target": {"parameters": 1}}}, "target_unreachable"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_trained(
+    resources: Resources, checkpoint_id: str, trained_on: list[tuple[Tensor, Tensor]], wish: dict[str, Any], code: str
+) -> None:
+    fine_tune = {"epochs": 2, "natural_epochs": 1, "teacher_epochs": 1}
+    job = run_once(resources, {"checkpoint": checkpoint_id, **WISH, **wish, "fine_tune": fine_tune})
+    assert job.status == "failed"
+    assert job.error["code"] == code
+    assert trained_on == []
+
+
+def test_a_loss_that_rises_ends_the_job(
+    resources: Resources, checkpoint_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(correct, "fine_tune", lambda *_: FineTuned(first_loss=1.0, last_loss=2.0))
+    job = run_once(resources, {"checkpoint": checkpoint_id, **WISH, "fine_tune": {"epochs": 1, "teacher_epochs": 1}})
+    assert job.error["code"] == "training_diverged"
+    assert "teacher_epochs: the loss of the original rose from 1 to 2" in job.error["detail"]
 
 
 def test_a_rate_that_ruins_it_ends_the_job_before_anything_is_fitted(resources: Resources, tmp_path: Path) -> None:

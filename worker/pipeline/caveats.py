@@ -32,6 +32,7 @@ def caveats(
     found = [_not_smaller(artifacts, dense_bytes)]
     if accuracies is not None:
         found += [_within_noise(accuracies.change), _at_chance(accuracies), _beyond_promise(accuracies, settings)]
+        found.append(_teacher_worse(accuracies))
     if search is not None:
         found.append(_too_few_held_out(search))
     if accuracies is not None and search is not None:
@@ -62,13 +63,30 @@ def _within_noise(change: Change) -> Caveat | None:
 
 
 def _at_chance(accuracies: Accuracies) -> Caveat | None:
-    if accuracies.final > accuracies.commonest or accuracies.baseline <= accuracies.commonest:
+    original = max(accuracies.baseline, accuracies.teacher or 0.0)
+    if accuracies.final > accuracies.commonest or original <= accuracies.commonest:
         return None
     return _caveat(
         "at_chance",
         f"the compressed model has learned nothing: it is right on {accuracies.final:.2%} of the test samples, and "
         f"{accuracies.commonest:.2%} of them are of one class; its training collapsed or its numbers are too few: use "
         "a smaller learning rate of the fine-tuning, or more numbers",
+    )
+
+
+def _teacher_worse(accuracies: Accuracies) -> Caveat | None:
+    if accuracies.teacher is None:
+        return None
+    samples = (accuracies.samples, accuracies.samples)
+    if accuracies.baseline - accuracies.teacher <= noise_of_difference(
+        accuracies.baseline, accuracies.teacher, samples
+    ):
+        return None
+    return _caveat(
+        "teacher_worse",
+        f"teacher_epochs have made the original worse, before it was compressed and imitated: it is right on "
+        f"{accuracies.teacher:.2%} of the test samples, and was on {accuracies.baseline:.2%}; use a smaller learning "
+        "rate of the fine-tuning, or no teacher_epochs",
     )
 
 

@@ -15,6 +15,7 @@ from worker.pipeline.attempt import Attempt
 from worker.pipeline.heldout import Parts, parts_of
 from worker.pipeline.kept import Kept
 from worker.pipeline.moments import moments_of
+from worker.pipeline.options import require_few_numbers
 from worker.pipeline.progress import within
 from worker.pipeline.search import in_time
 from worker.pipeline.sensitivity import Sensitivity, measure
@@ -53,6 +54,7 @@ def choose(attempt: Attempt, teacher: nn.Module | None) -> Chosen:
     Raises:
         ProblemError: There is no such plan, or no size that was tried keeps the accuracy.
     """
+    require_possible_choice(attempt)
     settings, inputs = attempt.job.settings, attempt.inputs
     plan = plan_of(settings.compression, attempt.layers)
     measured, searched = to_measure(settings.compression, attempt.layers), is_searched(settings.compression)
@@ -60,8 +62,6 @@ def choose(attempt: Attempt, teacher: nn.Module | None) -> Chosen:
         return Chosen(plan, moments_of(inputs, keys_of(plan), settings.seed))
     started = time.monotonic()
     parts = parts_of(inputs.dataset, settings.seed) if inputs.dataset is not None else None
-    if searched:
-        _check_held_out(parts)
     moments = _moments(attempt, parts)
     sensitivity = None
     if measured:
@@ -127,11 +127,23 @@ def _measured(
     return measure(attempt, found, limit, samples, moments, in_time(on_step, deadline))
 
 
-def _check_held_out(parts: Parts | None) -> None:
-    """Refuse a search before any work, if there is nothing to hold out for it."""
-    assert parts is not None, "settings with such a target and without data are refused"
-    if not len(parts.heldout_y):
-        raise ProblemError(
-            "dataset_invalid",
-            f"max_accuracy_drop: expected enough training samples to hold some out, got {len(parts.train)}",
-        )
+def require_possible_choice(attempt: Attempt) -> None:
+    """Refuse before any work what is known to be refused.
+
+    Raises:
+        ProblemError: There is no such plan, or nothing to hold out for a search.
+        NotSampleWise: There are more numbers than natural-gradient epochs can train; as far as sizes are known.
+    """
+    settings, inputs = attempt.job.settings, attempt.inputs
+    plan = plan_of(settings.compression, attempt.layers)
+    if inputs.dataset is None:
+        return
+    if is_searched(settings.compression):
+        held = parts_of(inputs.dataset, settings.seed)
+        if not len(held.heldout_y):
+            raise ProblemError(
+                "dataset_invalid",
+                f"max_accuracy_drop: expected enough training samples to hold some out, got {len(held.train)}",
+            )
+    elif to_measure(settings.compression, attempt.layers) is None:
+        require_few_numbers(settings, inputs.model, plan)

@@ -6,7 +6,10 @@ teacher correction (arXiv:2408.11796). What follows takes the outcome in the pla
 with the upload all the same.
 """
 
-from torch import Tensor
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
 
 from adtn.errors import TrainingDiverged
 from jobs.planning import is_searched
@@ -28,7 +31,8 @@ EVALUATED = 10_000
 def correct(attempt: Attempt) -> dict[str, Tensor]:
     """Train the attempt's model further, in place, or take over what an earlier attempt has made of it.
 
-    Samples on which a search will decide are left out.
+    Samples on which a search will decide are left out. Those on which layers are measured are not: nothing is promised
+    of them, and measuring compares with what the model has become.
 
     Args:
         attempt: The job, with data; its model holds the upload.
@@ -37,31 +41,51 @@ def correct(attempt: Attempt) -> dict[str, Tensor]:
         The dense state dict of what the model has become, on the CPU.
 
     Raises:
-        TrainingDiverged: The loss is no longer finite, or the model has forgotten all that it knew.
+        TrainingDiverged: The loss is not finite or rose, or the model has forgotten all that it knew.
     """
     settings, inputs = attempt.job.settings, attempt.inputs
     assert inputs.dataset is not None
     kept, subject = Kept(attempt, KIND), settings.fine_tune.teacher_epochs
     before = kept.find_tensors(subject)
     if before is not None:
-        inputs.model.load_state_dict(before)
+        restore(inputs.model, before)
     else:
         _train(attempt, _samples(inputs.dataset, settings))
         kept.keep_tensors(subject, inputs.model.state_dict())
     return {key: tensor.cpu().clone() for key, tensor in dense_state(inputs.model, inputs.state).items()}
 
 
+@torch.no_grad()
+def restore(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give a model the tensors of its own state dict of before.
+
+    Not by `load_state_dict`, which makes up counters of a batch norm that has none, and then refuses them.
+    """
+    for key, tensor in model.state_dict().items():
+        tensor.copy_(state[key])
+
+
 def _train(attempt: Attempt, samples: tuple[Tensor, Tensor]) -> None:
     settings, model = attempt.job.settings, attempt.inputs.model
     wish = settings.fine_tune.model_copy(update={"epochs": settings.fine_tune.teacher_epochs, "natural_epochs": 0})
+    likewise = settings.model_copy(update={"fine_tune": wish})
 
     def on_step(done: float, message: str) -> None:
         attempt.progress.step(done, f"the original: {message}")
 
-    inputs, labels = (part[:EVALUATED] for part in samples)
+    drawn = torch.randperm(len(samples[1]), generator=torch.Generator().manual_seed(settings.seed))[:EVALUATED]
+    inputs, labels = (part[drawn] for part in samples)
     commonest = share_of(labels == labels.mode().values)
     before = top1(model, inputs, labels, lambda done: on_step(0.0, "evaluating"))
-    fine_tune(model, samples, settings.model_copy(update={"fine_tune": wish}), None, on_step)
+    try:
+        tuned = fine_tune(model, samples, likewise, None, on_step)
+    except TrainingDiverged as error:
+        raise TrainingDiverged(f"teacher_epochs: {error}") from error
+    model.zero_grad(set_to_none=True)  # what follows makes copies
+    if tuned.loss_rose:
+        raise TrainingDiverged(
+            f"teacher_epochs: the loss of the original rose from {tuned.first_loss:.3g} to {tuned.last_loss:.3g}"
+        )
     after = top1(model, inputs, labels, lambda done: on_step(1.0, "evaluating"))
     if after <= commonest < before:  # a lower accuracy need not mean a worse model: it may have known these by heart
         raise TrainingDiverged(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import adtn
 from jobs.records import JobRecord
@@ -19,7 +19,7 @@ from worker.examination import Question
 from worker.opening import PROGRAMS
 from worker.pipeline.attempt import Attempt
 from worker.pipeline.caveats import caveats_of_network
-from worker.pipeline.choose import choose
+from worker.pipeline.choose import choose, require_possible_choice
 from worker.pipeline.compress import encode, fine_tune
 from worker.pipeline.correct import correct
 from worker.pipeline.documents import write_documents
@@ -66,9 +66,7 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
     attempt = Attempt(job, inputs, store, folder, progress)
 
     corrected = corrected_state(attempt, measured)
-    # Copied only where it will teach: fits of weights alone then hold them once.
-    teaches = inputs.dataset is not None and job.settings.fine_tune.distill
-    teacher = copy.deepcopy(inputs.model) if teaches else None
+    teacher = teacher_of(attempt)
 
     progress.stage("plan", "choosing structures", correcting_share(job.settings), 1.0)
     with timed(measured, "plan"):
@@ -131,8 +129,16 @@ def corrected_state(attempt: Attempt, measured: Measurements) -> dict[str, Tenso
     if attempt.inputs.dataset is None or not settings.fine_tune.teacher_epochs:
         return None
     attempt.progress.stage("plan", "training the original further", 0.0, correcting_share(settings))
+    require_possible_choice(attempt)
     with timed(measured, "teacher"):
         return correct(attempt)
+
+
+def teacher_of(attempt: Attempt) -> nn.Module | None:
+    """A copy of the model that is to be imitated; None where none will be: fits of weights alone hold them once."""
+    if attempt.inputs.dataset is None or not attempt.job.settings.fine_tune.distill:
+        return None
+    return copy.deepcopy(attempt.inputs.model)
 
 
 def measure_accuracy(

@@ -102,7 +102,8 @@ class Trials:
         self._original = attempt.job.checkpoint.parameters
         self._kept = Kept(attempt, "trials")
         self._started = started
-        self.baseline = self._accuracy(self._upload(), lambda done, message: on_step(0.0, message))
+        original = self._upload() if attempt.job.settings.fine_tune.teacher_epochs else attempt.inputs.model
+        self.baseline = self._accuracy(original, lambda done, message: on_step(0.0, message))
         self.control: float | None = None
 
     def search(self) -> tuple[Plan, Trial]:
@@ -241,7 +242,7 @@ class Trials:
         return in_time(step, self._started + 60 * self.caps.max_minutes)
 
     def _upload(self) -> nn.Module:
-        """The original as it was uploaded: the attempt's model may have been trained further."""
+        """The original as it was uploaded; the attempt's model has been trained further."""
         inputs = self._attempt.inputs
         device = next(inputs.model.parameters()).device
         return network_of(inputs.blueprint, inputs.state, self._dataset, device)
