@@ -31,7 +31,6 @@ class Method:
         corrects_teacher: Whether the first quarter of the epochs, rounded down, trains the baseline further, which is
             then compressed, and imitated; the rest is for fine-tuning.
         tuned_as: Another method, whose grid it takes over; None for its own.
-        compared_as: Another method, whose finals it takes over; None for its own.
     """
 
     recipes: Mapping[str, Recipe]
@@ -41,7 +40,6 @@ class Method:
     crop: int = 0
     corrects_teacher: bool = False
     tuned_as: str | None = None
-    compared_as: str | None = None
 
     @property
     def stored_as(self) -> list[str]:
@@ -79,6 +77,6 @@ METHODS: dict[str, Method] = {
     "ours_natural": replace(_OURS, bits=(4,), natural=True, tuned_as="ours"),
     "tt_matrix_corrected": replace(_TT_MATRIX, natural=True, crop=1, corrects_teacher=True, tuned_as="tt_matrix"),
     "ours_full": _OURS_FULL,
-    "ours_corrected": replace(_OURS_FULL, corrects_teacher=True, compared_as="ours_full"),
+    "ours_corrected": replace(_OURS_FULL, corrects_teacher=True),
 }
 """In the order of the tables. No method has more recipes than its strongest peer, the TT-matrix."""

@@ -105,11 +105,8 @@ def grid(method: str, budgets: Iterable[int], setting: Setting) -> Iterator[Task
 def finals(method: str, budgets: Iterable[int], setting: Setting, find: Find) -> Iterator[Task]:
     """The validation runs of all epochs, trained as the method is: of each recipe the rate that was best in the grid.
 
-    A method that takes over the finals of another has those.
-
     They need the grid's runs; a recipe without any is left out. Where it leaves a single recipe, there is no choice.
     """
-    method = METHODS[method].compared_as or method
     if not setting.has_finals:
         return
     tasks = {task.key: task for budget in budgets for task in grid(method, [budget], setting)}
