@@ -99,8 +99,9 @@ class Search(_Open):
     baseline_heldout_accuracy: float
     control_heldout_accuracy: float | None = Field(
         default=None,
-        description="Of the original after the same training without these samples: fine-tuned trials are compared "
-        "with it. The original as it is where a validation split was held out. Null if no trial was trained.",
+        description="Of the original without what it knows of these samples by heart, as a copy tells that was trained "
+        "further on the others: fine-tuned trials are compared with it. The original as it is where a validation split "
+        "was held out. Null if no trial was trained.",
     )
     heldout_samples: int
     heldout_split: Literal["train", "val"] = Field(

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
+from support.digits import trained_lenet
 from support.worker_jobs import add_file, without_verification
 from torch import Tensor, nn
 
@@ -162,7 +164,8 @@ def test_a_trained_model_is_compared_with_the_original_trained_likewise(
     make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An original that knows the held-out samples by heart forgets some as it is trained without them."""
-    told = iter([1.0, 0.2, 0.9, 0.88])  # the original, the fit, the original and the fit after training
+    # The original, the fit, the original after training on held-out samples and on others, the fit likewise.
+    told = iter([1.0, 0.2, 0.9, 1.0, 0.88])
 
     def accuracy(_model: nn.Module, *_: object) -> float:
         return next(told)
@@ -173,6 +176,50 @@ def test_a_trained_model_is_compared_with_the_original_trained_likewise(
     assert report["search"]["baseline_heldout_accuracy"] == 1.0
     assert report["search"]["control_heldout_accuracy"] == 0.9
     assert (trial["drop"], trial["kept"], trial["fine_tuned"]) == (pytest.approx(2.0), True, True)
+
+
+def test_a_training_that_harms_all_samples_alike_is_no_excuse(
+    make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is forgotten where the original is as bad on what it is trained on."""
+    told = iter([1.0, 0.2, 0.5, 0.6, 0.5])
+    monkeypatch.setattr(trials, "top1", lambda *_: next(told))
+    with pytest.raises(ProblemError, match=r"40 points below.*this one harms the original too"):
+        run(make_job(compression=target(max_accuracy_drop=5), search={"max_trials": 1}))
+
+
+@pytest.mark.parametrize("rate", [0.1, 100.0])
+def test_a_rate_that_ruins_all_models_leaves_them_as_they_were_fitted(
+    resources: Resources, tmp_path: Path, make_job: Callable[..., JobRecord], run: Run, rate: float
+) -> None:
+    path = tmp_path / "trained.safetensors"
+    save_file(trained_lenet(datasets.load("digits")).state_dict(), path)
+    settings = {
+        "checkpoint": add_file(resources, path, "checkpoint"),
+        "compression": target(max_accuracy_drop=1.0),
+        "fit": {"steps": 100},
+        "fine_tune": {"epochs": 2, "batch_size": 128, "learning_rate": rate},
+        "search": {"max_trials": 6},
+    }
+    report = run(make_job(**settings)).report
+    (chosen,) = [t for t in report["search"]["trials"] if t["parameters"] == report["parameters"]["compressed"]]
+    assert not chosen["fine_tuned"]
+    assert report["accuracy"]["final"] > report["accuracy"]["baseline"] - 0.05
+
+
+def test_a_training_that_diverges_leaves_the_fit(
+    make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(*_: object) -> FineTuned:
+        raise TrainingDiverged("the loss is nan")
+
+    monkeypatch.setattr(trials, "fine_tune", diverge)
+    report = run(make_job(compression=target(max_accuracy_drop=100), search={"max_trials": 1})).report
+    (trial,) = report["search"]["trials"]
+    assert (trial["kept"], trial["fine_tuned"]) == (True, False)
+    assert report["fine_tuning"] is None
+    with pytest.raises(ProblemError, match="training diverged in each of 1 trials"):
+        run(make_job(compression={**target(max_accuracy_drop=100), "gate_bits": 4}, search={"max_trials": 1}))
 
 
 def test_a_validation_split_decides_in_place_of_training_samples(

@@ -24,6 +24,8 @@ from worker.pipeline.progress import within
 from worker.pipeline.search import in_time, smallest_that_keeps
 
 POINTER = "/compression/target/max_accuracy_drop"
+HARM = 0.02
+"""Accuracy that a training takes from the original on all samples, from which on it is said to do harm."""
 ROUNDING = 1e-9  # in percentage points: a drop of exactly the promised size keeps the promise
 
 
@@ -105,6 +107,7 @@ class Trials:
         original = self._upload() if attempt.job.settings.fine_tune.teacher_epochs else attempt.inputs.model
         self.baseline = self._accuracy(original, lambda done, message: on_step(0.0, message))
         self.control: float | None = None
+        self.harmed = False
 
     def search(self) -> tuple[Plan, Trial]:
         """The plan of the smallest model that keeps the promise, and its trial.
@@ -178,29 +181,39 @@ class Trials:
         return self._original - plan.saved
 
     def _drop(self, accuracy: float, tuned: FineTuned | None) -> float:
-        """Percentage points below the original, as it is or as it is after the same training."""
+        """Percentage points below the original, as it is or as it is without having seen the held-out samples."""
         original = self.control if tuned is not None and self.control is not None else self.baseline
         return 100 * (original - accuracy)
 
     def _compressed_accuracy(self, plan: Plan) -> tuple[float, FineTuned | None]:
         """Fit, fine-tune on what is not held out, measure on what is; and what the training took, or None without it.
 
-        Whichever is nearer to the original counts.
+        Whichever is nearer to the original counts. A training that diverges counts for nothing.
+
+        Raises:
+            TrainingDiverged: So it did, and gates in few bits are nothing without training.
         """
         step, settings = self._step_of(plan), self._attempt.job.settings
         model = copy.deepcopy(self._attempt.inputs.model)
         encode(model, plan, self._moments, self._attempt, within(step, 0.0, 0.2))
-        fitted = 0.0
+        fitted: float | None = None
         if settings.compression.gate_bits is None:  # else the gates are rounded in training
             fitted = self._accuracy(model, within(step, 0.2, 0.25))
         if self.control is None:
             self._measure_control(step)
-        tuned = self._train(model, within(step, 0.25, 0.95))
+        try:
+            tuned = self._train(model, within(step, 0.25, 0.95))
+        except TrainingDiverged:
+            if fitted is None:
+                raise
+            return fitted, None
         trained = self._accuracy(model, within(step, 0.95, 1.0))
-        return (trained, tuned) if self._drop(trained, tuned) <= self._drop(fitted, None) else (fitted, None)
+        if fitted is None or self._drop(trained, tuned) <= self._drop(fitted, None):
+            return trained, tuned
+        return fitted, None
 
     def _measure_control(self, step: Callable[[float, str], None]) -> None:
-        """Train a copy of the original as trials are trained, and measure what is left of its accuracy.
+        """What the original has on the held-out samples without having seen them: trained further as trials are.
 
         An original usually knows its training data by heart, the held-out samples among them. Training without them
         makes it forget, and a compressed model as well: that is no loss by compression, and none on new data. Of a
@@ -216,7 +229,7 @@ class Trials:
 
         if settings.epochs == 0 or settings.dense == "freeze":  # nothing but gates is trained
             if settings.teacher_epochs:  # but the original was, before
-                self.control = min(self.baseline, self._accuracy(self._attempt.inputs.model, on_step))
+                self.control = self._without_held_out(self._attempt.inputs.model, on_step)
             return
         model = copy.deepcopy(self._attempt.inputs.model)
         try:
@@ -224,7 +237,21 @@ class Trials:
         except TrainingDiverged:
             return
         if not tuned.loss_rose:  # else the training does harm, and says nothing of what the original is worth
-            self.control = min(self.baseline, self._accuracy(model, on_step))
+            self.control = self._without_held_out(model, on_step)
+
+    def _without_held_out(self, model: nn.Module, on_step: Callable[[float, str], None]) -> float:
+        """The original's accuracy without the held-out samples, from a model that was trained on all others.
+
+        What it is worse by on samples that it was not trained on, it has forgotten; what it is worse by on both, a
+        training that does harm has taken from it, which excuses nothing.
+        """
+        samples, labels = self._dataset.train_x, self._dataset.train_y
+        seen = self._parts.train[: len(self._parts.heldout_y)]
+        heldout = self._accuracy(model, on_step)
+        trained = top1(model, samples[seen], labels[seen], lambda done: on_step(done, "evaluating"))
+        forgotten = max(0.0, trained - heldout)
+        self.harmed = self.baseline - forgotten - heldout > HARM
+        return min(self.baseline, max(heldout, self.baseline - forgotten))
 
     def _train(self, model: nn.Module, on_step: Callable[[float, str], None]) -> FineTuned:
         """Fine-tune on what is not held out."""
@@ -265,6 +292,8 @@ class Trials:
             return f"{asked}, but training diverged in each of {len(self.done)} trials; use a smaller learning rate"
         drop, parameters, ratio = min(measured)
         rate = ", or a smaller learning rate" if any(trial.loss_rose for trial in self.done) else ""
+        if self.harmed:
+            rate = ", or a smaller learning rate: this one harms the original too"
         return (
             f"{asked}, but the best of {len(self.done)} trials (the caps are {caps}) is {drop:g} points below, at "
             f"{parameters:,} numbers (a ratio of {ratio:g}); allow a larger drop, more epochs of "
