@@ -29,7 +29,8 @@ def named_layers(layers: Sequence[Layer], names: Names) -> list[Layer]:
 
     Raises:
         PlanError: layer_not_found when an item matches nothing, layer_not_eligible when all that an item matches
-            cannot be encoded, group_invalid when a group has fewer than two layers or shares one with another group.
+            cannot be encoded, group_invalid when a group has fewer than two layers, weights of several dtypes, or a
+            layer of another group.
     """
     groups = [_members(layers, item) for item in names if not isinstance(item, str)]
     _check_groups(groups)
@@ -61,11 +62,17 @@ def _members(layers: Sequence[Layer], names: Sequence[str]) -> list[Layer]:
 
 
 def _check_groups(groups: Sequence[Sequence[Layer]]) -> None:
-    """Refuse a group of one, and a layer in two groups."""
+    """Refuse a group of one, of several dtypes, and a layer in two groups."""
     for group in groups:
         if len(group) < 2:
             raise PlanError(
                 "group_invalid", f"layers: expected at least two layers in a group, got {group[0].name!r} alone"
+            )
+        dtypes = list(dict.fromkeys(layer.dtype for layer in group))
+        if len(dtypes) > 1:
+            raise PlanError(
+                "group_invalid",
+                f"layers: expected weights of one dtype in a group, got {' and '.join(dtypes)} with {group[0].name!r}",
             )
     names = Counter(layer.name for group in groups for layer in group)
     twice = [name for name, count in names.items() if count > 1]

@@ -30,10 +30,10 @@ from jobs.schemas.settings import JobSettings
 from service.fine_tuning import (
     Tuning,
     operations,
+    original_operations,
+    original_steps,
     sample_shape,
     splits_of,
-    teacher_operations,
-    teacher_steps,
     tuning,
 )
 from service.planning import layers_in
@@ -101,10 +101,12 @@ def estimate(
     layers = [_layer(entry, widths[entry.layer.weights[0].key], gate_bits) for entry in plan.entries]
     work = tuning(settings, plan, checkpoint, dataset)
     once = _fit_seconds(settings, plan) + _tune_seconds(settings, plan, work)
-    teacher = _teacher_seconds(settings, checkpoint, work)
+    teacher = _original_seconds(settings, checkpoint, work, settings.fine_tune.teacher_epochs)
     search = _search(settings, plans, checkpoint, once) if is_searched(settings.compression) else None
     measured = to_measure(settings.compression, layers_in(checkpoint))
     before = _measuring_seconds(settings, plan, measured, work) if measured else 0.0
+    if search:
+        before += _control_seconds(settings, checkpoint, dataset, work)
     is_hopeless = search is not None and before + search.seconds_a_trial > search.max_seconds
     if search:
         before = min(before + search.trials * search.seconds_a_trial, search.max_seconds)
@@ -187,11 +189,18 @@ def _tune_seconds(settings: JobSettings, plan: Plan, work: Tuning) -> float:
     return work.steps * step + passes + _natural_seconds(settings, plan, work)
 
 
-def _teacher_seconds(settings: JobSettings, checkpoint: FileRecord, work: Tuning) -> float:
+def _original_seconds(settings: JobSettings, checkpoint: FileRecord, work: Tuning, epochs: int) -> float:
     """Of training the original further."""
-    steps = teacher_steps(settings, work)
     step = work.layers * SECONDS_A_LAYER + checkpoint.parameters * SECONDS_A_NUMBER
-    return steps * step + teacher_operations(settings, work) / OPERATIONS_A_SECOND
+    passes = original_operations(work, epochs) / OPERATIONS_A_SECOND
+    return original_steps(settings, work, epochs) * step + passes
+
+
+def _control_seconds(settings: JobSettings, checkpoint: FileRecord, dataset: FileRecord | None, work: Tuning) -> float:
+    """Of the original that trials are compared with, trained as they are; none where another split is held out."""
+    if "val" in splits_of(dataset) or settings.fine_tune.dense == "freeze":
+        return 0.0
+    return _original_seconds(settings, checkpoint, work, settings.fine_tune.epochs)
 
 
 def _natural_seconds(settings: JobSettings, plan: Plan, work: Tuning) -> float:
@@ -210,7 +219,7 @@ def _memory(settings: JobSettings, plan: Plan, work: Tuning, checkpoint: FileRec
     numbers = (DECODING_TENSORS + FIT_TENSORS) * largest
     if settings.fine_tune.natural_epochs:
         numbers += NATURAL_MATRICES * work.trained**2
-    if work.steps or teacher_steps(settings, work):
+    if work.steps or settings.fine_tune.teacher_epochs:
         at_once = math.ceil(settings.fine_tune.batch_size / settings.fine_tune.accumulate)
         numbers += OUTPUTS_OF_A_LAYER * min(at_once, work.samples) * work.outputs
     return START_BYTES + copies * checkpoint.bytes + 4 * numbers + data

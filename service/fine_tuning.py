@@ -149,14 +149,14 @@ def operations(work: Tuning, options: FineTuneSettings) -> int:
     return 2 * work.samples * passes
 
 
-def teacher_steps(settings: JobSettings, work: Tuning) -> int:
+def original_steps(settings: JobSettings, work: Tuning, epochs: int) -> int:
     """Of the optimiser, in which the original is trained further; 0 without data."""
-    return settings.fine_tune.teacher_epochs * math.ceil(work.samples / settings.fine_tune.batch_size)
+    return epochs * math.ceil(work.samples / settings.fine_tune.batch_size)
 
 
-def teacher_operations(settings: JobSettings, work: Tuning) -> int:
+def original_operations(work: Tuning, epochs: int) -> int:
     """Floating-point operations of these steps: forward once, and backward twice."""
-    return 2 * 3 * settings.fine_tune.teacher_epochs * work.samples * (work.dense_work + work.encoded_work)
+    return 2 * 3 * epochs * work.samples * (work.dense_work + work.encoded_work)
 
 
 def sample_shape(settings: JobSettings, dataset: FileRecord | None) -> tuple[int, ...]:

@@ -97,7 +97,7 @@ class CompressionSettings(Request):
 
 
 class SearchSettings(Request):
-    """Caps of the search for `max_accuracy_drop`; other targets need none."""
+    """Caps of the search for `max_accuracy_drop`; with other targets, measuring layers may take half of the time."""
 
     max_trials: int = Field(default=8, ge=1, le=64, description="Sizes that are tried, each as a whole job does it.")
     max_minutes: float = Field(default=30.0, gt=0, le=7 * 24 * 60, description="A trial that takes longer is dropped.")

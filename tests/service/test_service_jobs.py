@@ -482,6 +482,7 @@ def test_an_estimate_for_an_accuracy_gives_the_sizes_that_will_be_tried(checkpoi
             "architecture": "lenet5",
             "dataset": "digits",
             "compression": {"target": {"max_accuracy_drop": 1}},
+            "fine_tune": {"epochs": 100},
             "search": search,
         }
         answer = api.post("/v1/jobs/estimate", json=settings)

@@ -305,6 +305,25 @@ def test_an_estimate_knows_of_it(resources: Resources, checkpoint_id: str) -> No
     assert trial == both
 
 
+def test_an_estimate_knows_of_the_original_that_trials_are_compared_with(
+    resources: Resources, checkpoint_id: str
+) -> None:
+    checkpoint = files.get(resources.db, "local", checkpoint_id)
+
+    def estimated(**fine_tune: Any) -> Any:
+        search = {"max_trials": 1, "max_minutes": 600}
+        body = {"checkpoint": checkpoint_id, **WISH, "compression": SEARCH, "search": search, "fine_tune": fine_tune}
+        whole = JobSettings.model_validate(body)
+        return estimate(whole, plans_for(whole.compression, checkpoint), checkpoint, None)
+
+    few, many = (estimated(epochs=epochs, batch_size=64) for epochs in (100, 1000))
+    more = many.search.seconds_a_trial - few.search.seconds_a_trial
+    assert many.seconds - few.seconds > 2.2 * more  # of the trial, of the chosen size, and of the original
+    frozen_few, frozen_many = (estimated(epochs=epochs, batch_size=64, dense="freeze") for epochs in (100, 1000))
+    more = frozen_many.search.seconds_a_trial - frozen_few.search.seconds_a_trial
+    assert frozen_many.seconds - frozen_few.seconds == pytest.approx(2 * more, abs=2)  # no original is trained
+
+
 def test_without_data_there_is_nothing_to_train_it_on(
     make_job: Callable[..., JobRecord], run: Callable[..., Outcome], trained_on: list[tuple[Tensor, Tensor]]
 ) -> None:

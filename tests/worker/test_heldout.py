@@ -16,6 +16,16 @@ def test_every_sample_is_on_one_side_and_every_class_gives_its_share() -> None:
     assert labels[heldout].bincount().tolist() == [100, 10, 1]
 
 
+@pytest.mark.parametrize(
+    ("classes", "of_each", "expected"), [(15, 4000, 10_000), (100, 2, 40), (20_000, 3, 10_000), (7, 1, 0)]
+)
+def test_of_many_classes_as_many_are_held_out_as_of_few(classes: int, of_each: int, expected: int) -> None:
+    labels = torch.arange(classes * of_each) % classes
+    train, heldout = split(labels, seed=0)
+    assert (len(heldout), len(train) + len(heldout)) == (expected, len(labels))
+    assert labels[train].unique().numel() == classes
+
+
 def test_the_seed_decides() -> None:
     labels = torch.arange(1000) % 10
     first, again, other = (split(labels, seed)[1] for seed in (1, 1, 2))

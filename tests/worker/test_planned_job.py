@@ -293,6 +293,18 @@ def test_no_model_that_keeps_the_accuracy_fails_with_the_best_found(
     )
 
 
+def test_weights_of_several_dtypes_are_no_group(
+    resources: Resources, tmp_path: Path, run: Run, make_job: Callable[..., JobRecord]
+) -> None:
+    state = trained_lenet(datasets.load("digits")).state_dict()
+    state["fc1.weight"] = state["fc1.weight"].half()
+    save_file(state, tmp_path / "mixed.safetensors")
+    checkpoint = add_file(resources, tmp_path / "mixed.safetensors", "checkpoint")
+    with pytest.raises(ProblemError, match="weights of one dtype in a group") as raised:
+        run(make_job(checkpoint=checkpoint, compression={"layers": [["fc1", "fc2"]]}))
+    assert raised.value.code == "group_invalid"
+
+
 def test_where_training_makes_large_models_worse_smaller_ones_are_tried(
     make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,6 +355,37 @@ def test_a_size_at_which_training_diverges_does_not_end_the_search(
     assert [trial["kept"] for trial in report["search"]["trials"]] == [False, True]
     assert report["search"]["trials"][0]["heldout_accuracy"] is None
     assert report["parameters"]["encoded"]["compressed"] == tried[1] > tried[0]
+
+
+def test_where_the_final_training_diverges_the_model_is_that_of_its_trial(
+    make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    fine_tune = trials.fine_tune
+
+    def diverge_on_all(model: nn.Module, samples: tuple[Tensor, Tensor], *others: Any) -> FineTuned:
+        seen.append(len(samples[1]))
+        if len(seen) == 1:
+            torch.nn.init.constant_(next(model.parameters()), torch.nan)
+            raise TrainingDiverged("the loss is nan at step 7")
+        return fine_tune(model, samples, *others)
+
+    monkeypatch.setattr("worker.pipeline.run.fine_tune", diverge_on_all)
+    wish = {"epochs": 6, "batch_size": 64}
+    job = make_job(compression=target(max_accuracy_drop=100), search={"max_trials": 1}, fine_tune=wish)
+    report = run(job).report
+    assert seen == [1437, 1437 - 287]
+    assert report["fine_tuning"]["samples"] == 6 * (1437 - 287)
+    (told,) = [warning for warning in report["warnings"] if warning["code"] == "trained_as_tried"]
+    assert "the loss is nan at step 7" in told["detail"]
+    (trial,) = report["search"]["trials"]
+    assert report["accuracy"]["final"] == pytest.approx(trial["heldout_accuracy"], abs=0.08)
+
+
+def test_where_there_is_no_time_to_measure_the_report_says_so(make_job: Callable[..., JobRecord], run: Run) -> None:
+    report = run(make_job(compression=target(parameters=700), search={"max_minutes": 1e-6})).report
+    assert {len(layer["sizes"]) for layer in report["sensitivity"]["layers"]} == {0}
+    assert "not_measured" in {warning["code"] for warning in report["warnings"]}
 
 
 def test_a_search_ends_with_its_time(make_job: Callable[..., JobRecord], run: Run) -> None:

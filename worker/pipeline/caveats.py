@@ -9,6 +9,12 @@ from worker.pipeline.evaluate import Accuracies
 from worker.pipeline.export import PROGRAMS, Artifact
 
 Caveat = dict[str, str]
+UNMEASURED: Caveat = {
+    "code": "not_measured",
+    "detail": "there was no time to measure every layer once, so the numbers were shared out evenly; measuring may "
+    "take half of search.max_minutes",
+}
+"""Of layers that were to be measured."""
 ENCODED = ("adtn", *PROGRAMS)
 """Exports that hold gates in place of the encoded weights."""
 
@@ -148,6 +154,15 @@ def caveats_of_network(architecture: Architecture | None, *, computed: bool) -> 
     """
     found = architecture.caveats if architecture else ()
     return [caveat for caveat in found if computed or caveat["code"] != AMBIGUOUS]
+
+
+def trained_as_tried(error: Exception) -> Caveat:
+    """What is to be said where the chosen size could only be trained as its trial was."""
+    return _caveat(
+        "trained_as_tried",
+        f"the training on all samples diverged ({error}): the model is that of its trial, which was trained without "
+        "the held-out samples",
+    )
 
 
 def _caveat(code: str, detail: str) -> Caveat:

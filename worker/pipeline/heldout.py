@@ -58,10 +58,23 @@ def split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         The indices of the others and of those that are held out, each in random order.
     """
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    share = min(HELD_OUT_SHARE, MAX_SAMPLES / max(1, len(labels)))
     shuffled = labels[order]
     held = torch.zeros(len(labels), dtype=torch.bool)
-    for label in torch.unique(shuffled):
-        places = (shuffled == label).nonzero().flatten()
-        held[places[: round(share * len(places))]] = True
+    classes, counts = torch.unique(shuffled, return_counts=True)
+    for label, quota in zip(classes, _quotas(counts), strict=True):
+        held[(shuffled == label).nonzero().flatten()[:quota]] = True
     return order[~held], order[held]
+
+
+def _quotas(counts: Tensor) -> list[int]:
+    """How many samples of each class are held out: of the whole its share, of each class as near to that as can be.
+
+    Args:
+        counts: Samples of each class; the only sample of a class is kept for training.
+    """
+    share = min(HELD_OUT_SHARE, MAX_SAMPLES / max(1, int(counts.sum())))
+    wanted = share * counts.double() * (counts > 1)
+    whole = wanted.floor()
+    missing = int(wanted.sum().round() - whole.sum())
+    whole[(wanted - whole).argsort(descending=True, stable=True)[:missing]] += 1
+    return [int(quota) for quota in whole]

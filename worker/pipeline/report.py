@@ -15,7 +15,7 @@ from adtn.ties import gather_ties
 from jobs.files import FileRecord
 from jobs.records import JobRecord
 from worker.confidence import Change, wilson_interval
-from worker.pipeline.caveats import Caveat, caveats
+from worker.pipeline.caveats import UNMEASURED, Caveat, caveats
 from worker.pipeline.evaluate import Accuracies
 from worker.pipeline.export import Artifact
 from worker.pipeline.sensitivity import Sensitivity
@@ -34,6 +34,7 @@ class Measurements:
         sensitivity: What the plan rests on, if layers were measured.
         search: The trials, if there were any.
         network_caveats: What is to be said of the network as it was built.
+        training_caveats: What is to be said of its training.
     """
 
     accuracies: Accuracies | None = None
@@ -44,6 +45,7 @@ class Measurements:
     sensitivity: Sensitivity | None = None
     search: dict[str, object] | None = None
     network_caveats: Sequence[Caveat] = ()
+    training_caveats: Sequence[Caveat] = ()
 
 
 def build_report(
@@ -177,7 +179,9 @@ def warnings_section(
     """The report's `warnings`."""
     dense = sum(tensor.nbytes for tensor in gather_ties(original)[0].values())
     found = caveats(measured.accuracies, artifacts, dense, job.settings.compression, measured.search)
-    return [*measured.network_caveats, *found]
+    if measured.sensitivity is not None and not measured.sensitivity.curves:
+        found.append(UNMEASURED)
+    return [*measured.network_caveats, *measured.training_caveats, *found]
 
 
 def layer_row(entry: PlanEntry, fitted: ADTN, size: int) -> dict[str, object]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import adtn
+from adtn.errors import TrainingDiverged
 from jobs.records import JobRecord
 from jobs.store import Store
 from worker.device import compute_reproducibly, computing_device
@@ -18,13 +19,14 @@ from worker.evaluation import latency_ms
 from worker.examination import Question
 from worker.opening import PROGRAMS
 from worker.pipeline.attempt import Attempt
-from worker.pipeline.caveats import caveats_of_network
-from worker.pipeline.choose import choose, require_possible_choice
+from worker.pipeline.caveats import caveats_of_network, trained_as_tried
+from worker.pipeline.choose import Chosen, choose, require_possible_choice
 from worker.pipeline.compress import encode, fine_tune
 from worker.pipeline.correct import correct
 from worker.pipeline.documents import write_documents
 from worker.pipeline.evaluate import accuracies_of, dense_state, restore_dtypes, right_of_states
 from worker.pipeline.export import Artifact, Compressed, export, require_possible
+from worker.pipeline.heldout import parts_of
 from worker.pipeline.inspect import Inputs, inspect
 from worker.pipeline.options import require_few_numbers
 from worker.pipeline.progress import ProgressReporter, correcting_share
@@ -85,8 +87,7 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
         progress.stage("fine_tune", "fine-tuning" if chosen.fine_tunes else "better as it was fitted")
         if chosen.fine_tunes:
             with timed(measured, "fine_tune"):
-                samples = inputs.dataset.train_x, inputs.dataset.train_y
-                measured.fine_tuned = fine_tune(inputs.model, samples, job.settings, teacher, progress.step)
+                train(attempt, chosen, teacher, measured)
 
     progress.stage("evaluate", "evaluating the compressed model")
     with timed(measured, "evaluate"):
@@ -139,6 +140,23 @@ def teacher_of(attempt: Attempt) -> nn.Module | None:
     if attempt.inputs.dataset is None or not attempt.job.settings.fine_tune.distill:
         return None
     return copy.deepcopy(attempt.inputs.model)
+
+
+def train(attempt: Attempt, chosen: Chosen, teacher: nn.Module | None, measured: Measurements) -> None:
+    """Fine-tune the fitted model on all training samples; where that diverges after a search, as its trial was."""
+    inputs, settings, on_step = attempt.inputs, attempt.job.settings, attempt.progress.step
+    assert inputs.dataset is not None
+    samples = inputs.dataset.train_x, inputs.dataset.train_y
+    fitted = copy.deepcopy(inputs.model) if chosen.search is not None else None
+    try:
+        measured.fine_tuned = fine_tune(inputs.model, samples, settings, teacher, on_step)
+    except TrainingDiverged as error:
+        if fitted is None:
+            raise
+        among = parts_of(inputs.dataset, settings.seed).train
+        inputs.model, samples = fitted, (samples[0][among], samples[1][among])
+        measured.fine_tuned = fine_tune(inputs.model, samples, settings, teacher, on_step)
+        measured.training_caveats = [trained_as_tried(error)]
 
 
 def measure_accuracy(

@@ -24,6 +24,8 @@ from worker.pipeline.progress import within
 from worker.pipeline.search import in_time, smallest_that_keeps
 
 POINTER = "/compression/target/max_accuracy_drop"
+CONTROL = "control"
+"""Names the one finding of its kind."""
 HARM = 0.02
 """Accuracy that a training takes from the original on all samples, from which on it is said to do harm."""
 ROUNDING = 1e-9  # in percentage points: a drop of exactly the promised size keeps the promise
@@ -102,12 +104,13 @@ class Trials:
         self._on_step = on_step
         self._most = most_trials(len(plans), self.caps.max_trials)
         self._original = attempt.job.checkpoint.parameters
-        self._kept = Kept(attempt, "trials")
+        self._kept, self._kept_control = Kept(attempt, "trials"), Kept(attempt, "control")
         self._started = started
         original = self._upload() if attempt.job.settings.fine_tune.teacher_epochs else attempt.inputs.model
         self.baseline = self._accuracy(original, lambda done, message: on_step(0.0, message))
-        self.control: float | None = None
-        self.harmed = False
+        control = self._kept_control.find(CONTROL) or {"accuracy": None, "harmed": False}
+        self.control: float | None = control["accuracy"]
+        self.harmed: bool = control["harmed"]
 
     def search(self) -> tuple[Plan, Trial]:
         """The plan of the smallest model that keeps the promise, and its trial.
@@ -147,8 +150,6 @@ class Trials:
         if kept is None:
             return None
         trial = Trial(**kept["trial"])
-        if kept["control"] is not None:
-            self.control = kept["control"]
         self._started -= trial.seconds
         return trial
 
@@ -173,7 +174,7 @@ class Trials:
             loss_rose=accuracy is None or (tuned is not None and tuned.loss_rose),
             fine_tuned=accuracy is None or tuned is not None,
         )
-        self._kept.keep(plan.to_json(), {"trial": asdict(trial), "control": self.control})
+        self._kept.keep(plan.to_json(), {"trial": asdict(trial)})
         return trial
 
     def _parameters(self, plan: Plan) -> int:
@@ -201,6 +202,7 @@ class Trials:
             fitted = self._accuracy(model, within(step, 0.2, 0.25))
         if self.control is None:
             self._measure_control(step)
+            self._kept_control.keep(CONTROL, {"accuracy": self.control, "harmed": self.harmed})
         try:
             tuned = self._train(model, within(step, 0.25, 0.95))
         except TrainingDiverged:
