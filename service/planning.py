@@ -9,6 +9,9 @@ from jobs.records import is_file_id
 from jobs.schemas.files import FileLayer
 from jobs.schemas.settings import CompressionSettings, JobSettings
 
+SEARCH_SHARE = 0.75
+"""Of the longest that a job may take, the most that a search may."""
+
 
 def check_names(settings: JobSettings) -> None:
     """Refuse an architecture or a data set that is not known, or that is missing where it is needed.
@@ -44,6 +47,8 @@ def check_names(settings: JobSettings) -> None:
 def check_time(settings: JobSettings, task_limit_s: int) -> None:
     """Refuse a search that may go on until the worker gives the job up: its trials would be lost.
 
+    What comes before and after a search is about what one trial takes, so a quarter of the time is left for it.
+
     Args:
         settings: Of the job.
         task_limit_s: The longest that a job may take.
@@ -51,10 +56,10 @@ def check_time(settings: JobSettings, task_limit_s: int) -> None:
     Raises:
         ProblemError: validation_failed.
     """
-    if is_searched(settings.compression) and 60 * settings.search.max_minutes > task_limit_s:
+    if is_searched(settings.compression) and 60 * settings.search.max_minutes > SEARCH_SHARE * task_limit_s:
         detail = (
-            f"expected at most {task_limit_s / 60:g} minutes, the longest that a whole job may take here, "
-            f"got {settings.search.max_minutes:g}"
+            f"expected at most {SEARCH_SHARE * task_limit_s / 60:g} minutes, three quarters of what a whole job may "
+            f"take here, got {settings.search.max_minutes:g}"
         )
         raise fault("validation_failed", "/search/max_minutes", detail)
 

@@ -191,7 +191,7 @@ def test_a_form_needs_a_checkpoint_and_nothing_unknown(server: Server, api: http
             },
             "validation_failed",
             "/search/max_minutes",
-            "at most 1440 minutes, the longest that a whole job may take here, got 1441",
+            "at most 1080 minutes, three quarters of what a whole job may take here, got 1441",
         ),
         ({"search": {"max_hours": 1}}, "validation_failed", "/search/max_hours", "not permitted"),
         ({"compression": {"structure": "deep"}}, "validation_failed", "/compression/structure", "'auto'"),

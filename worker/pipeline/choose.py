@@ -132,10 +132,10 @@ def require_possible_choice(attempt: Attempt) -> None:
 
     Raises:
         ProblemError: There is no such plan, or nothing to hold out for a search.
-        NotSampleWise: There are more numbers than natural-gradient epochs can train; as far as sizes are known.
+        NotSampleWise: There are more numbers than natural-gradient epochs can train, whatever measuring will say.
     """
     settings, inputs = attempt.job.settings, attempt.inputs
-    plan = plan_of(settings.compression, attempt.layers)
+    plan, found = plan_of(settings.compression, attempt.layers), to_measure(settings.compression, attempt.layers)
     if inputs.dataset is None:
         return
     if is_searched(settings.compression):
@@ -145,5 +145,7 @@ def require_possible_choice(attempt: Attempt) -> None:
                 "dataset_invalid",
                 f"max_accuracy_drop: expected enough training samples to hold some out, got {len(held.train)}",
             )
-    elif to_measure(settings.compression, attempt.layers) is None:
-        require_few_numbers(settings, inputs.model, plan)
+    elif found is not None:
+        require_few_numbers(settings, inputs.model, found.original, found.smallest)
+    else:
+        require_few_numbers(settings, inputs.model, plan.original, plan.parameters)

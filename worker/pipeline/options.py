@@ -4,7 +4,6 @@ from torch import nn
 
 from adtn import FineTuneOptions, FitOptions
 from adtn.natural import check_count
-from adtn.plan import Plan
 from jobs.planning import MOST_KEPT_BYTES
 from jobs.schemas.settings import JobSettings
 
@@ -14,20 +13,21 @@ def fit_options(settings: JobSettings) -> FitOptions:
     return FitOptions(settings.fit.steps, settings.fit.learning_rate, settings.seed)
 
 
-def require_few_numbers(settings: JobSettings, model: nn.Module, plan: Plan) -> None:
+def require_few_numbers(settings: JobSettings, model: nn.Module, original: int, stored: int) -> None:
     """Refuse natural-gradient epochs before weights are fitted, where too many numbers would be trained.
 
     Args:
         settings: Of the job.
         model: Before compression.
-        plan: What will be encoded.
+        original: Entries of what will be encoded.
+        stored: Numbers that they will be stored in, or the fewest that can hold them.
 
     Raises:
         NotSampleWise: There are too many.
     """
     if settings.fine_tune.natural_epochs:
-        dense = sum(parameter.numel() for parameter in model.parameters()) - plan.original
-        check_count(plan.parameters + (dense if settings.fine_tune.dense == "train" else 0))
+        dense = sum(parameter.numel() for parameter in model.parameters()) - original
+        check_count(stored + (dense if settings.fine_tune.dense == "train" else 0))
 
 
 def fine_tune_options(settings: JobSettings) -> FineTuneOptions:

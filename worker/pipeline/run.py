@@ -75,7 +75,7 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
         chosen = choose(attempt, teacher)
         plan, measured.sensitivity, measured.search = chosen.plan, chosen.sensitivity, chosen.search
     if inputs.dataset is not None:
-        require_few_numbers(job.settings, inputs.model, plan)
+        require_few_numbers(job.settings, inputs.model, plan.original, plan.parameters)
 
     progress.stage("fit", f"fitting {len(plan.entries)} weights")
     with timed(measured, "fit"):
