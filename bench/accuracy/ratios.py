@@ -11,23 +11,40 @@ from bench.accuracy.table import bytes_of, line, percent
 
 OWN = tuple(name for name, method in METHODS.items() if method.bits)
 """Methods that are trained in few bits, which no peer is."""
+LIKEWISE = tuple(name for name, method in METHODS.items() if method.natural and name not in OWN)
+"""A peer's form with this project's training."""
+PEERS = tuple(name for name in METHODS if name not in {*OWN, *LIKEWISE})
 
 
 def ratios_table(result: dict[str, Any]) -> str:
-    """A row for each budget and own method in each number of bits: its bytes over what the peers need."""
-    peers = front([point for method in METHODS if method not in OWN for point in bytes_points(result, method)])
-    lines = [line(["numbers", "method", "stored as", "accuracy", "bytes", "peers need", "ratio"]), line(["---"] * 7)]
+    """A row for each budget and own method in each number of bits: its bytes over what others need.
+
+    The others are the peers; and, where any was run, besides them a peer's form with this project's training.
+    """
+    points = {method: bytes_points(result, method) for method in METHODS}
+    titles, others = ["peers need"], [PEERS]
+    if any(points[method] for method in LIKEWISE):
+        titles, others = [*titles, "or a TT-matrix, trained likewise"], [*others, (*PEERS, *LIKEWISE)]
+    fronts = [front([point for method in methods for point in points[method]]) for methods in others]
+    columns = ["numbers", "method", "stored as", "accuracy", "bytes"]
+    columns += [name for title in titles for name in (title, "ratio")]
+    lines = [line(columns), line(["---"] * len(columns))]
     for row in result["rows"]:
         for bits in METHODS[row["method"]].bits:
             storage = in_bits(bits).name
             found = percent(row, storage)
             if found is None:
                 continue
-            size, needed = bytes_of(row, storage), bytes_needed(peers, found.mean)
-            ratio = ["none is as accurate", "-"] if needed is None else [f"{needed:,.0f}", f"{size / needed:.2f}"]
-            cells = [f"≤ {row['budget']:,}", row["method"], storage, f"{found.mean:.2f}", f"{size:,}", *ratio]
+            size = bytes_of(row, storage)
+            ratios = [cell for known in fronts for cell in _ratio(size, bytes_needed(known, found.mean))]
+            cells = [f"≤ {row['budget']:,}", row["method"], storage, f"{found.mean:.2f}", f"{size:,}", *ratios]
             lines.append(line(cells))
     return "\n".join(lines)
+
+
+def _ratio(size: int, needed: float | None) -> list[str]:
+    """What others need, and how much of that a size is."""
+    return ["none is as accurate", "-"] if needed is None else [f"{needed:,.0f}", f"{size / needed:.2f}"]
 
 
 def bytes_needed(points: Sequence[Point], accuracy: float) -> float | None:

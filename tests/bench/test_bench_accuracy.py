@@ -466,6 +466,9 @@ def test_the_table_of_ratios_compares_few_bits_with_all_that_peers_are_stored_in
     peer = row("tt_matrix", fp32=(1600, 99.0), fp16=(800, 99.0), int8=(400, 99.0))
     table = ratios_table({"rows": [row("low_rank", int8=(100, 97.0)), peer, own, row("ours", fp32=(10, 99.9))]})
     assert table.splitlines()[2:] == [f"| ≤ 1,000 | ours_full | {few} | 98.00 | 80 | 200 | 0.40 |"]
+    likewise = row("tt_matrix_corrected", int8=(100, 98.0))
+    table = ratios_table({"rows": [row("low_rank", int8=(100, 97.0)), peer, own, likewise]})
+    assert table.splitlines()[2:] == [f"| ≤ 1,000 | ours_full | {few} | 98.00 | 80 | 200 | 0.40 | 100 | 0.80 |"]
 
 
 def test_spread_is_over_the_runs() -> None:
