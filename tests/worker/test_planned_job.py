@@ -366,15 +366,24 @@ def test_where_the_final_training_diverges_the_model_is_that_of_its_trial(
     def diverge_on_all(model: nn.Module, samples: tuple[Tensor, Tensor], *others: Any) -> FineTuned:
         seen.append(len(samples[1]))
         if len(seen) == 1:
-            torch.nn.init.constant_(next(model.parameters()), torch.nan)
+            for parameter in model.parameters():
+                torch.nn.init.constant_(parameter, torch.nan)
             raise TrainingDiverged("the loss is nan at step 7")
         return fine_tune(model, samples, *others)
 
+    decoded: list[Tensor] = []
+
+    def decode_all(_inputs: object, _compressed: object, fitted: dict[str, ADTN]) -> None:
+        decoded.extend(found.decode() for found in fitted.values())
+
     monkeypatch.setattr("worker.pipeline.run.fine_tune", diverge_on_all)
+    monkeypatch.setattr("worker.pipeline.run.latencies", decode_all)
     wish = {"epochs": 6, "batch_size": 64}
     job = make_job(compression=target(max_accuracy_drop=100), search={"max_trials": 1}, fine_tune=wish)
     report = run(job).report
     assert seen == [1437, 1437 - 287]
+    assert decoded
+    assert all(weight.isfinite().all() for weight in decoded)  # the report tells of these
     assert report["fine_tuning"]["samples"] == 6 * (1437 - 287)
     (told,) = [warning for warning in report["warnings"] if warning["code"] == "trained_as_tried"]
     assert "the loss is nan at step 7" in told["detail"]

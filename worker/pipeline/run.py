@@ -87,7 +87,7 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
         progress.stage("fine_tune", "fine-tuning" if chosen.fine_tunes else "better as it was fitted")
         if chosen.fine_tunes:
             with timed(measured, "fine_tune"):
-                train(attempt, chosen, teacher, measured)
+                fitted = train(attempt, chosen, fitted, teacher, measured)
 
     progress.stage("evaluate", "evaluating the compressed model")
     with timed(measured, "evaluate"):
@@ -142,21 +142,39 @@ def teacher_of(attempt: Attempt) -> nn.Module | None:
     return copy.deepcopy(attempt.inputs.model)
 
 
-def train(attempt: Attempt, chosen: Chosen, teacher: nn.Module | None, measured: Measurements) -> None:
-    """Fine-tune the fitted model on all training samples; where that diverges after a search, as its trial was."""
+def train(
+    attempt: Attempt,
+    chosen: Chosen,
+    fitted: dict[str, adtn.ADTN],
+    teacher: nn.Module | None,
+    measured: Measurements,
+) -> dict[str, adtn.ADTN]:
+    """Fine-tune the fitted model on all training samples; where that diverges after a search, as its trial was.
+
+    Args:
+        attempt: The job; its model is trained, or replaced by one that is.
+        chosen: What was chosen, and how.
+        fitted: The ADTNs in the model.
+        teacher: Whose outputs are imitated, or None.
+        measured: Receives what it took.
+
+    Returns:
+        The ADTNs that are in the model now.
+    """
     inputs, settings, on_step = attempt.inputs, attempt.job.settings, attempt.progress.step
     assert inputs.dataset is not None
     samples = inputs.dataset.train_x, inputs.dataset.train_y
-    fitted = copy.deepcopy(inputs.model) if chosen.search is not None else None
+    spare = copy.deepcopy((inputs.model, fitted)) if chosen.search is not None else None
     try:
         measured.fine_tuned = fine_tune(inputs.model, samples, settings, teacher, on_step)
     except TrainingDiverged as error:
-        if fitted is None:
+        if spare is None:
             raise
         among = parts_of(inputs.dataset, settings.seed).train
-        inputs.model, samples = fitted, (samples[0][among], samples[1][among])
+        (inputs.model, fitted), samples = spare, (samples[0][among], samples[1][among])
         measured.fine_tuned = fine_tune(inputs.model, samples, settings, teacher, on_step)
         measured.training_caveats = [trained_as_tried(error)]
+    return fitted
 
 
 def measure_accuracy(
