@@ -251,15 +251,24 @@ def test_half_precision_is_the_reason_given(dtype: str) -> None:
     assert names(make_plan([square(48, dtype), large], ["fc", "large"], wish)) == ["fc", "large"]
 
 
-def test_each_weight_of_a_group_counts_with_its_own_bytes() -> None:
-    # Two of 256 entries each. 1, 2, 3 and 4 TN layers have 72, 200, 328 and 456 numbers.
-    def numbers(first: str, second: str) -> int:
-        layers = [replace(square(16, dtype), name=dtype, key=dtype) for dtype in (first, second)]
-        return make_plan(layers, [[first, second]], StructureChoice(gate_sites=2), Target(parameters=10**6)).parameters
+def plan_of_two(first: str, second: str) -> Plan:
+    """One group of two weights with 256 entries each, in these dtypes, and as many numbers as make it smaller."""
+    layers = [replace(square(16, dtype), name=name, key=name) for name, dtype in (("a", first), ("b", second))]
+    return make_plan(layers, [["a", "b"]], StructureChoice(gate_sites=2), Target(parameters=10**6))
 
-    assert numbers("float32", "float64") == 456
-    assert numbers("float32", "float16") == 328
-    assert numbers("bfloat16", "float16") == 200
+
+def test_a_group_counts_with_the_bytes_of_its_weights() -> None:
+    # 1, 2, 3 and 4 TN layers have 72, 200, 328 and 456 numbers.
+    numbers = {dtype: plan_of_two(dtype, dtype).parameters for dtype in ("float64", "float32", "float16", "bfloat16")}
+    assert numbers == {"float64": 456, "float32": 456, "float16": 200, "bfloat16": 200}
+
+
+@pytest.mark.parametrize("dtypes", [("float32", "float64"), ("float32", "float16"), ("bfloat16", "float16")])
+def test_weights_of_several_dtypes_are_no_group(dtypes: tuple[str, str]) -> None:
+    """One network decodes to one dtype, and each weight is to have its own again."""
+    with pytest.raises(PlanError, match=f"one dtype in a group, got {dtypes[0]} and {dtypes[1]} with 'a'") as raised:
+        plan_of_two(*dtypes)
+    assert raised.value.code == "group_invalid"
 
 
 def test_layers_stored_before_dtypes_were_carried_are_of_single_precision() -> None:

@@ -330,11 +330,21 @@ def test_the_epochs_of_a_corrected_teacher_are_among_all(tmp_path: Path) -> None
     runs, setting = Runs(tmp_path / "runs.jsonl"), SETTING._replace(epochs=20)
     for task in grid("ours", [1000], setting):
         runs.add(run_of(task, 0.9 + task.rate / 100))
-    for task in finals("ours_corrected", [1000], setting, runs.find):
+    last = list(finals("ours_corrected", [1000], setting, runs.find))
+    assert [task.recipe for task in last] == list(METHODS["ours"].recipes)
+    for task in last:
         assert (task.epochs, task.teacher_epochs, task.natural_epochs, task.crop) == (20, 5, 10, 1)
-        runs.add(run_of(task, 0.8))
-    compared = [run for run in fold(runs, [0], setting)["validation"] if run["method"] == "ours_corrected"]
-    assert [run["recipe"] for run in compared] == list(METHODS["ours"].recipes)  # each is told once
+
+
+def test_runs_that_choose_for_several_methods_are_told_once(tmp_path: Path) -> None:
+    for method in TENSORLY:
+        available(method)
+    runs = Runs(tmp_path / "runs.jsonl")
+    tasks = list(grid("ours", [1000], SETTING))
+    assert tasks == list(grid("ours_full", [1000], SETTING))
+    for task in tasks:
+        runs.add(run_of(task, 0.9))
+    assert len(fold(runs, [0], SETTING)["validation"]) == len(tasks)
 
 
 def test_a_single_recipe_is_not_run_once_more(tmp_path: Path) -> None:
