@@ -98,5 +98,4 @@ def _samples(dataset: Dataset, settings: JobSettings) -> tuple[Tensor, Tensor]:
     """What may be trained on before a size is chosen."""
     if not is_searched(settings.compression):
         return dataset.train_x, dataset.train_y
-    among = parts_of(dataset, settings.seed).train
-    return dataset.train_x[among], dataset.train_y[among]
+    return parts_of(dataset, settings.seed).samples(dataset)

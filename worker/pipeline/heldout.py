@@ -30,6 +30,10 @@ class Parts:
     heldout_y: Tensor
     heldout_split: Literal["train", "val"]
 
+    def samples(self, dataset: Dataset) -> tuple[Tensor, Tensor]:
+        """Inputs and labels of a data set that trials are trained on."""
+        return dataset.train_x[self.train], dataset.train_y[self.train]
+
 
 def parts_of(dataset: Dataset, seed: int) -> Parts:
     """Hold out the validation split, or else a part of the training data; at most 10,000 samples.

@@ -170,8 +170,8 @@ def train(
     except TrainingDiverged as error:
         if spare is None:
             raise
-        among = parts_of(inputs.dataset, settings.seed).train
-        (inputs.model, fitted), samples = spare, (samples[0][among], samples[1][among])
+        inputs.model, fitted = spare
+        samples = parts_of(inputs.dataset, settings.seed).samples(inputs.dataset)
         measured.fine_tuned = fine_tune(inputs.model, samples, settings, teacher, on_step)
         measured.training_caveats = [trained_as_tried(error)]
     return fitted

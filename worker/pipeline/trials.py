@@ -257,8 +257,7 @@ class Trials:
 
     def _train(self, model: nn.Module, on_step: Callable[[float, str], None]) -> FineTuned:
         """Fine-tune on what is not held out."""
-        samples = self._dataset.train_x[self._parts.train], self._dataset.train_y[self._parts.train]
-        return fine_tune(model, samples, self._attempt.job.settings, self._teacher, on_step)
+        return fine_tune(model, self._parts.samples(self._dataset), self._attempt.job.settings, self._teacher, on_step)
 
     def _step_of(self, plan: Plan) -> Callable[[float, str], None]:
         """What a trial calls at each step: it tells the whole search's progress, and ends it when time is up."""
