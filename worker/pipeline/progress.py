@@ -82,20 +82,23 @@ class ProgressReporter:
         self._started = time.monotonic()
         self._last = 0.0
         self._stage: Stage = "inspect"
-        self._start, self._stop = 0.0, 1.0
+        self._part: Callable[[float, str], None] = self._send_step
 
     def stage(self, stage: Stage, message: str, start: float = 0.0, stop: float = 1.0) -> None:
         """Begin a stage, or the part of it from `start` to `stop`."""
         self._check()
         self._stage = stage
-        self._start, self._stop = start, stop
+        self._part = within(self._send_step, start, stop)
         self._send(start, message, "stage")
 
     def step(self, fraction: float, message: str) -> None:
         """Tell how much of the stage, or of its part, is done, 0 to 1, and stop here if the job should not go on."""
         self._check()
         if time.monotonic() - self._last >= self._interval_s:
-            self._send(self._start + (self._stop - self._start) * fraction, message, "step")
+            self._part(fraction, message)
+
+    def _send_step(self, stage_fraction: float, message: str) -> None:
+        self._send(stage_fraction, message, "step")
 
     def _send(self, stage_fraction: float, message: str, kind: Kind) -> None:
         stages = list(self._shares)
