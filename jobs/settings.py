@@ -30,6 +30,8 @@ class Settings(BaseSettings):
         reconcile_s: Seconds between two looks for lost messages and workers.
         republish_s: Age from which a message that no worker took is looked for.
         worker_silence_s: Age of the last heartbeat from which a worker counts as gone.
+        tidy_s: Seconds between two looks for objects in the store that nobody needs.
+        fits_kept_s: Age from which fits, which other jobs may take over, are removed.
     """
 
     model_config = SettingsConfigDict(env_prefix="ADTN_", frozen=True)
@@ -52,6 +54,8 @@ class Settings(BaseSettings):
     reconcile_s: PositiveFloat = 5.0
     republish_s: PositiveFloat = 30.0
     worker_silence_s: PositiveFloat = 20.0
+    tidy_s: PositiveFloat = 3600.0
+    fits_kept_s: PositiveFloat = 30 * 24 * 3600.0
 
     @model_validator(mode="before")
     @classmethod

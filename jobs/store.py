@@ -1,9 +1,12 @@
 """The object store: a local folder by default, S3 and others by URL. An object appears whole or not at all."""
 
 import hashlib
-from collections.abc import AsyncIterator
+import os
+import re
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -17,9 +20,13 @@ from jobs.problems import ProblemError
 PART_BYTES = 5 * 1024**2
 PARTS_IN_FLIGHT = 2
 READ_BYTES = 1024**2
+PAGE_OBJECTS = 1000
 
 # ENOSPC, EDQUOT and EFBIG as the store's messages name them; it has no error class for a full disk.
 FULL = ("os error 28", "os error 122", "os error 27")
+
+# A local store writes an object in several parts under such a name, which it does not list, and then renames it.
+UNFINISHED = re.compile(r".+#\d+")
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,14 @@ class Stored:
 
     bytes: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class Object:
+    """What is in the store, and since when."""
+
+    key: str
+    modified: datetime
 
 
 class Store:
@@ -116,6 +131,30 @@ class Store:
         """Remove every object under a prefix; none need be there."""
         for found in obstore.list(self._store, prefix):
             obstore.delete(self._store, [entry["path"] for entry in found])
+
+    def pages(self) -> Iterator[list[Object]]:
+        """All objects, a few at a time, in any order."""
+        for page in obstore.list(self._store, chunk_size=PAGE_OBJECTS):
+            yield [Object(entry["path"], entry["last_modified"]) for entry in page]
+
+    def remove(self, keys: Sequence[str]) -> None:
+        """Remove objects; none need be there."""
+        with suppress(NotFoundError, FileNotFoundError):
+            obstore.delete(self._store, keys)
+
+    def remove_unfinished(self, before: datetime) -> None:
+        """Remove what is left of objects whose writer was killed, if it was last written to before a time.
+
+        Of a local store only: a bucket removes it by a rule of its own (AbortIncompleteMultipartUpload).
+        """
+        if self._folder is None:
+            return
+        for folder, _, names in os.walk(self._folder, topdown=False):
+            for path in (Path(folder, name) for name in names if UNFINISHED.fullmatch(name)):
+                with suppress(FileNotFoundError):
+                    if datetime.fromtimestamp(path.stat().st_mtime, UTC) < before:
+                        path.unlink()
+                        self._remove_empty_folder(path.relative_to(self._folder).as_posix())
 
     def size(self, key: str) -> int:
         """The bytes of an object.

@@ -1,10 +1,11 @@
-"""The application: `create_app` puts routes, middleware and the background reconciler together."""
+"""The application: `create_app` puts routes, middleware and the background chores together."""
 
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from importlib.metadata import version
 
 from asgi_correlation_id import CorrelationIdMiddleware
@@ -13,6 +14,7 @@ from fastapi.concurrency import run_in_threadpool
 from prometheus_client import CollectorRegistry
 
 from jobs.database import migrate
+from jobs.housekeeping import tidy
 from jobs.reconcile import reconcile
 from jobs.settings import Settings
 from service import errors, openapi
@@ -70,29 +72,40 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.resources = resources
     collector = StateCollector(resources.db)
     app.state.registry.register(collector)
-    task = asyncio.create_task(_reconcile_forever(resources))
+    chores = [(settings.reconcile_s, _reconciler(resources)), (settings.tidy_s, _housekeeper(resources))]
+    tasks = [asyncio.create_task(_repeat(seconds, chore)) for seconds, chore in chores]
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
         app.state.registry.unregister(collector)
         resources.db.close()
 
 
-async def _reconcile_forever(resources: Resources) -> None:
+def _reconciler(resources: Resources) -> Callable[[], object]:
     settings = resources.settings
+    return partial(
+        reconcile,
+        resources.db,
+        resources.queue,
+        republish_s=settings.republish_s,
+        max_attempts=settings.max_attempts,
+    )
+
+
+def _housekeeper(resources: Resources) -> Callable[[], object]:
+    return partial(tidy, resources.db, resources.store, fits_kept_s=resources.settings.fits_kept_s)
+
+
+async def _repeat(seconds: float, chore: Callable[[], object]) -> None:
     while True:
         try:
-            await run_in_threadpool(
-                reconcile,
-                resources.db,
-                resources.queue,
-                republish_s=settings.republish_s,
-                max_attempts=settings.max_attempts,
-            )
+            await run_in_threadpool(chore)
         except Exception:
             # Whatever happened may be over at the next look, and without looks lost jobs would stay lost.
-            log.exception("the reconciler failed; it tries again")
-        await asyncio.sleep(settings.reconcile_s)
+            log.exception("a chore in the background failed; it is tried again")
+        await asyncio.sleep(seconds)

@@ -1,16 +1,20 @@
 """The application as a whole: errors, probes, description, start and end."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from service_support import SAFETENSORS, Server, problem
+from support.waiting import wait_until
 
 IMPORTS = """
 import json, sys
@@ -121,3 +125,13 @@ def test_a_server_that_is_told_to_end_does_not_wait_for_who_waits_on_it(
         thread.join()
     assert "Traceback" not in server.log
     assert "graceful shutdown exceeded" not in server.log
+
+
+def test_what_nobody_needs_leaves_the_store(make_server: Callable[..., Server], tmp_path: Path) -> None:
+    abandoned = tmp_path / "server0" / "objects" / "files" / "file_gone" / "upload"
+    abandoned.parent.mkdir(parents=True)
+    abandoned.write_bytes(SAFETENSORS)
+    two_days_ago = time.time() - 2 * 24 * 3600
+    os.utime(abandoned, (two_days_ago, two_days_ago))
+    make_server()
+    wait_until(lambda: not abandoned.exists(), within_s=30)
