@@ -80,7 +80,7 @@ class NaturalGradient:
         self._trained = [*(adtn.gates for adtn in self._adtns), *self._dense.values()]
         count = sum(p.numel() for p in self._trained)
         check_count(count)
-        _check_norms(network)
+        check_norms(network)
         like = max(self._trained, key=lambda p: torch.finfo(p.dtype).bits).detach()
         self._outer = like.new_zeros(count, count)
         self._samples = 0.0
@@ -286,7 +286,15 @@ def check_count(count: int) -> None:
         )
 
 
-def _check_norms(network: nn.Module) -> None:
+def check_norms(network: nn.Module) -> None:
+    """Refuse a model whose samples depend on each other.
+
+    Args:
+        network: In the modes in which it is trained.
+
+    Raises:
+        NotSampleWise: A batch norm is in training mode.
+    """
     for name, module in network.named_modules():
         if isinstance(module, _NormBase) and module.training:
             raise NotSampleWise(

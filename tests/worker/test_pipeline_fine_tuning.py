@@ -1,5 +1,6 @@
 """How a job's settings reach the training, and what the report says of it."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,15 @@ import torch
 from safetensors.torch import load_file
 from support.digits import DigitsLeNet
 from support.worker_jobs import artifact, run_once
+from torch import nn
 
+from adtn.errors import NotSampleWise
 from jobs import files
 from jobs.schemas.report import Report
 from jobs.schemas.settings import JobSettings
 from service.estimates import estimate
 from service.planning import plans_for
-from worker.pipeline.options import fine_tune_options
+from worker.pipeline.options import fine_tune_options, require_natural_epochs
 from worker.resources import Resources
 
 WISH = {
@@ -132,6 +135,16 @@ def test_natural_epochs_are_refused_before_anything_is_fitted(resources: Resourc
     assert "expected at most 4,096 trained numbers" in job.error["detail"]
     assert "'dense': 'freeze'" in job.error["detail"]
     assert job.stage == "plan"
+
+
+def test_a_batch_norm_that_is_trained_is_found_before_anything_is_fitted() -> None:
+    model = nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    for dense, refused in (("train", True), ("freeze", False)):
+        wish = {"epochs": 2, "natural_epochs": 1, "dense": dense}
+        settings = JobSettings.model_validate({"checkpoint": "file_" + "0" * 32, "fine_tune": wish})
+        with pytest.raises(NotSampleWise, match="the batch norm '1'") if refused else nullcontext():
+            require_natural_epochs(settings, model, original=32, stored=12)
+    assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_an_estimate_knows_that_natural_epochs_take_longer(resources: Resources, checkpoint_id: str) -> None:

@@ -15,7 +15,7 @@ from worker.pipeline.attempt import Attempt
 from worker.pipeline.heldout import Parts, parts_of
 from worker.pipeline.kept import Kept
 from worker.pipeline.moments import moments_of
-from worker.pipeline.options import require_few_numbers
+from worker.pipeline.options import require_natural_epochs
 from worker.pipeline.progress import within
 from worker.pipeline.search import in_time
 from worker.pipeline.sensitivity import Sensitivity, measure
@@ -132,7 +132,7 @@ def require_possible_choice(attempt: Attempt) -> None:
 
     Raises:
         ProblemError: There is no such plan, or nothing to hold out for a search.
-        NotSampleWise: There are more numbers than natural-gradient epochs can train, whatever measuring will say.
+        NotSampleWise: Natural-gradient epochs are impossible, whatever measuring will say.
     """
     settings, inputs = attempt.job.settings, attempt.inputs
     plan, found = plan_of(settings.compression, attempt.layers), to_measure(settings.compression, attempt.layers)
@@ -146,6 +146,6 @@ def require_possible_choice(attempt: Attempt) -> None:
                 f"max_accuracy_drop: expected enough training samples to hold some out, got {len(held.train)}",
             )
     elif found is not None:
-        require_few_numbers(settings, inputs.model, found.original, found.smallest)
+        require_natural_epochs(settings, inputs.model, found.original, found.smallest)
     else:
-        require_few_numbers(settings, inputs.model, plan.original, plan.parameters)
+        require_natural_epochs(settings, inputs.model, plan.original, plan.parameters)

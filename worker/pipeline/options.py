@@ -3,7 +3,8 @@
 from torch import nn
 
 from adtn import FineTuneOptions, FitOptions
-from adtn.natural import check_count
+from adtn.freezing import trainable
+from adtn.natural import check_count, check_norms
 from jobs.planning import MOST_KEPT_BYTES
 from jobs.schemas.settings import JobSettings
 
@@ -13,21 +14,25 @@ def fit_options(settings: JobSettings) -> FitOptions:
     return FitOptions(settings.fit.steps, settings.fit.learning_rate, settings.seed)
 
 
-def require_few_numbers(settings: JobSettings, model: nn.Module, original: int, stored: int) -> None:
-    """Refuse natural-gradient epochs before weights are fitted, where too many numbers would be trained.
+def require_natural_epochs(settings: JobSettings, model: nn.Module, original: int, stored: int) -> None:
+    """Refuse natural-gradient epochs before weights are fitted, where the compressed model could not take them.
 
     Args:
         settings: Of the job.
-        model: Before compression.
+        model: Before compression; not changed.
         original: Entries of what will be encoded.
         stored: Numbers that they will be stored in, or the fewest that can hold them.
 
     Raises:
-        NotSampleWise: There are too many.
+        NotSampleWise: Too many numbers would be trained, or a batch norm that mixes the samples.
     """
-    if settings.fine_tune.natural_epochs:
-        dense = sum(parameter.numel() for parameter in model.parameters()) - original
-        check_count(stored + (dense if settings.fine_tune.dense == "train" else 0))
+    wish = settings.fine_tune
+    if not wish.natural_epochs:
+        return
+    dense = sum(parameter.numel() for parameter in model.parameters()) - original
+    check_count(stored + (dense if wish.dense == "train" else 0))
+    with trainable(model, wish.dense):
+        check_norms(model)
 
 
 def fine_tune_options(settings: JobSettings) -> FineTuneOptions:

@@ -28,7 +28,7 @@ from worker.pipeline.evaluate import accuracies_of, dense_state, restore_dtypes,
 from worker.pipeline.export import Artifact, Compressed, export, require_possible
 from worker.pipeline.heldout import parts_of
 from worker.pipeline.inspect import Inputs, inspect
-from worker.pipeline.options import require_few_numbers
+from worker.pipeline.options import require_natural_epochs
 from worker.pipeline.progress import ProgressReporter, correcting_share
 from worker.pipeline.reference import write_reference
 from worker.pipeline.report import Measurements, build_report
@@ -75,7 +75,7 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
         chosen = choose(attempt, teacher)
         plan, measured.sensitivity, measured.search = chosen.plan, chosen.sensitivity, chosen.search
     if inputs.dataset is not None:
-        require_few_numbers(job.settings, inputs.model, plan.original, plan.parameters)
+        require_natural_epochs(job.settings, inputs.model, plan.original, plan.parameters)
 
     progress.stage("fit", f"fitting {len(plan.entries)} weights")
     with timed(measured, "fit"):
