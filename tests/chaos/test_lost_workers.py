@@ -81,6 +81,26 @@ def test_a_search_goes_on_after_the_trials_that_have_ended(
     assert not list(trials.glob("*.json"))
 
 
+def test_an_original_that_was_trained_further_is_taken_over(
+    stack: Stack, api: httpx.Client, settings: dict[str, Any]
+) -> None:
+    wish = {"epochs": 40, "teacher_epochs": 4, "batch_size": 32}
+    job_id = create(api, **settings, fine_tune=wish)["id"]
+    folder = stack.data_dir / "objects" / "jobs" / job_id / "teacher"
+    in_stage(api, job_id, "fine_tune")
+    (kept,) = folder.iterdir()
+    before = kept.stat()
+    for process in pool_processes(stack):
+        process.kill()
+    wait_until(lambda: api.get(f"/v1/jobs/{job_id}").json()["attempt"] == 2, within_s=60)
+    in_stage(api, job_id, "fine_tune")
+    assert list(folder.iterdir()) == [kept]
+    after = kept.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns), "it was not written again"
+    assert succeeded(api, job_id)["report"]["accuracy"]["teacher"] is not None
+    assert not kept.exists()
+
+
 def test_cancelled_job_ends_and_frees_the_worker(api: httpx.Client, settings: dict[str, Any]) -> None:
     job_id = create(api, **settings, fine_tune=LONG)["id"]
     in_stage(api, job_id, "fine_tune")
