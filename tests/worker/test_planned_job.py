@@ -495,11 +495,11 @@ def test_all_attempts_together_have_the_minutes_of_one_search(
     job = cut_short(make_job, run)
     (kept,) = (resources.settings.data_dir / "objects" / records.folder(job.id) / "trials").iterdir()
     written = json.loads(kept.read_text())
-    written["trial"]["seconds"] = 60.0 * job.settings.search.max_minutes
+    written["seconds"] = 60.0 * job.settings.search.max_minutes
     kept.write_text(json.dumps(written))
     report = run(job).report
-    assert report["search"]["trials"] == [written["trial"]]
-    assert report["parameters"]["compressed"] == written["trial"]["parameters"]
+    assert report["search"]["trials"] == [written]
+    assert report["parameters"]["compressed"] == written["parameters"]
 
 
 def test_trials_of_other_code_are_run_again(

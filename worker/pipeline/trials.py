@@ -149,7 +149,7 @@ class Trials:
         kept = self._kept.find(plan.to_json())
         if kept is None:
             return None
-        trial = Trial(**kept["trial"])
+        trial = Trial(**kept)
         self._started -= trial.seconds
         return trial
 
@@ -174,7 +174,7 @@ class Trials:
             loss_rose=accuracy is None or (tuned is not None and tuned.loss_rose),
             fine_tuned=accuracy is None or tuned is not None,
         )
-        self._kept.keep(plan.to_json(), {"trial": asdict(trial)})
+        self._kept.keep(plan.to_json(), asdict(trial))
         return trial
 
     def _parameters(self, plan: Plan) -> int:
