@@ -12,6 +12,7 @@ from jobs.database import Database, now
 from jobs.pages import page
 from jobs.problems import ProblemError
 from jobs.states import ACTIVE, FileStatus, Purpose
+from jobs.store import Store
 from jobs.tables import FileRow, JobRow
 
 # The sandbox is done with a file before (`worker.sandbox.Limits`); then the claim is renewed, to store what it wrote.
@@ -139,8 +140,8 @@ def list_page(db: Database, owner: str, limit: int, after: str | None) -> tuple[
         return [record(row) for row in rows], more
 
 
-def delete(db: Database, owner: str, file_id: str) -> None:
-    """Remove a file; the caller removes its objects.
+def delete(db: Database, store: Store, owner: str, file_id: str) -> None:
+    """Remove a file and its objects. Where the store fails, the file is still there to be deleted again.
 
     Raises:
         ProblemError: not_found, or file_in_use while a job that has not ended names it.
@@ -151,6 +152,8 @@ def delete(db: Database, owner: str, file_id: str) -> None:
         if using is not None:
             raise ProblemError("file_in_use", f"{using} uses the file and has not ended")
         session.delete(row)
+        session.flush()
+        store.delete(folder(file_id))
 
 
 def load_for_worker(db: Database, file_id: str) -> FileRecord | None:

@@ -10,27 +10,28 @@ from sqlalchemy.orm import Session
 from jobs.database import Database
 from jobs.states import TERMINAL
 from jobs.store import Object, Store
-from jobs.tables import ArtifactRecord, FileRow, JobRow
+from jobs.tables import ArtifactRecord, JobRow
 
 log = logging.getLogger(__name__)
 
 UNSURE = timedelta(days=1)
-"""Younger objects are left alone: an upload, or an export, gets its row only after its objects."""
+"""Younger objects are left alone: a process that holds no lease any more may still be writing them."""
 
 
 def tidy(db: Database, store: Store, *, fits_kept_s: float) -> int:
-    """Look once at all objects, and remove those that belong to no row.
+    """Look once at all objects, and remove those that nobody needs.
 
-    These are what a killed process left of an upload or of an attempt, what the attempts of an ended job kept for the
-    next one, and old fits, which belong to no job: another one of the same weights takes them over.
+    These are what attempts at a job that has ended kept for each other or left behind, and old fits: they belong to no
+    job, since another one of the same weights takes them over. Besides, what is left of an upload whose process was
+    killed. Files and jobs that the database does not know are left alone: the store may be another installation's too.
 
     Args:
         db: The database.
-        store: Of this installation alone: another's objects have no row here.
+        store: Of the objects.
         fits_kept_s: Age from which fits are removed; if it is less than a day, they are after a day.
 
     Returns:
-        How many objects were removed. Those with keys of another form than the project's are left alone.
+        How many objects were removed.
     """
     time = datetime.now(UTC)
     store.remove_unfinished(before=time - UNSURE)
@@ -49,18 +50,11 @@ def tidy(db: Database, store: Store, *, fits_kept_s: float) -> int:
 def _spare(session: Session, objects: Sequence[Object], oldest_fit: datetime) -> Iterator[str]:
     """The keys of the objects that nobody needs."""
     ids = [parts[1] for found in objects if len(parts := found.key.split("/")) > 1]
-    uploads = set(session.scalars(select(FileRow.id).where(FileRow.id.in_(ids))))
-    running = set(session.scalars(select(JobRow.id).where(JobRow.id.in_(ids), JobRow.status.not_in(TERMINAL))))
-    artifacts = set(session.scalars(select(ArtifactRecord.key).where(ArtifactRecord.job_id.in_(ids))))
+    ended = set(session.scalars(select(JobRow.id).where(JobRow.id.in_(ids), JobRow.status.in_(TERMINAL))))
+    artifacts = set(session.scalars(select(ArtifactRecord.key).where(ArtifactRecord.job_id.in_(ended))))
     for found in objects:
         match found.key.split("/"):
-            case ["fits", _]:
-                needed = found.modified >= oldest_fit
-            case ["files", owner, *_]:
-                needed = owner in uploads
-            case ["jobs", owner, *_]:
-                needed = owner in running or found.key in artifacts
-            case _:
-                needed = True
-        if not needed:
-            yield found.key
+            case ["fits", _] if found.modified < oldest_fit:
+                yield found.key
+            case ["jobs", job_id, *_] if job_id in ended and found.key not in artifacts:
+                yield found.key

@@ -14,6 +14,7 @@ from jobs.pages import page
 from jobs.problems import Fault, ProblemError
 from jobs.schemas.settings import JobSettings
 from jobs.states import TERMINAL, JobStatus, Purpose
+from jobs.store import Store
 from jobs.tables import ArtifactRecord, FileRow, JobRow
 
 
@@ -176,8 +177,8 @@ def retry(session: Session, owner: str, job_id: str, *, max_attempts: int) -> Jo
     return create(session, owner=owner, settings=settings, max_attempts=max_attempts, retried_from=job_id)
 
 
-def delete(db: Database, owner: str, job_id: str) -> None:
-    """Remove a job that has ended; the caller removes its objects.
+def delete(db: Database, store: Store, owner: str, job_id: str) -> None:
+    """Remove a job that has ended, and its objects. Where the store fails, the job is still there to be deleted again.
 
     Raises:
         ProblemError: not_found, or job_not_finished.
@@ -187,6 +188,8 @@ def delete(db: Database, owner: str, job_id: str) -> None:
         if row.status not in TERMINAL:
             raise ProblemError("job_not_finished", f"{job_id} is {row.status}; cancel it first")
         session.delete(row)
+        session.flush()
+        store.delete(folder(job_id))
 
 
 def folder(job_id: str) -> str:

@@ -122,8 +122,7 @@ def get_layers(file_id: str, resources: ResourcesDep, owner: OwnerDep) -> Page[F
 @router.delete("/{file_id}", status_code=204, responses=responses("not_found", "file_in_use"))
 def delete_file(file_id: str, resources: ResourcesDep, owner: OwnerDep) -> None:
     """Delete a file that no unfinished job uses."""
-    files.delete(resources.db, owner, file_id)
-    resources.store.delete(files.folder(file_id))
+    files.delete(resources.db, resources.store, owner, file_id)
 
 
 async def _from_form(request: Request, resources: Resources, fields: dict[str, str | None]) -> Upload:

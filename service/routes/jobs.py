@@ -136,8 +136,7 @@ def retry_job(
 @router.delete("/{job_id}", status_code=204, responses=responses("not_found", "job_not_finished"))
 def delete_job(job_id: str, resources: ResourcesDep, owner: OwnerDep) -> None:
     """Delete a job that has ended, and its artifacts."""
-    records.delete(resources.db, owner, job_id)
-    resources.store.delete(records.folder(job_id))
+    records.delete(resources.db, resources.store, owner, job_id)
 
 
 def _accepted(submitted: Submitted) -> JSONResponse:

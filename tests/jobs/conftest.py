@@ -17,6 +17,7 @@ from jobs.database import Database, migrate, open_database
 from jobs.queue import make_app
 from jobs.schemas.settings import JobSettings
 from jobs.settings import Settings
+from jobs.store import Store, open_store
 from jobs.tables import Base, JobRow
 
 OWNER = "alice"
@@ -92,6 +93,18 @@ def db(database_url: str) -> Iterator[Database]:
     database = open_database(database_url)
     yield database
     database.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the store keeps its objects."""
+    return tmp_path / "with space" / "objects"
+
+
+@pytest.fixture
+def store(folder: Path) -> Store:
+    """An empty store."""
+    return open_store(f"file://{str(folder).replace(' ', '%20')}")
 
 
 @pytest.fixture

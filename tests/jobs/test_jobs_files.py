@@ -7,6 +7,7 @@ import pytest
 from jobs import files, records
 from jobs.database import Database
 from jobs.problems import ProblemError
+from jobs.store import Store
 from jobs.tables import JobRow
 
 OWNER = "alice"
@@ -96,15 +97,39 @@ def test_a_file_of_another_owner_makes_no_job(add_job: AddJob, add_file: AddFile
     assert error.value.code == "not_found"
 
 
-def test_a_file_is_deleted_only_when_no_job_needs_it(db: Database, add_job: AddJob, add_file: AddFile) -> None:
+def test_a_file_is_deleted_only_when_no_job_needs_it(
+    db: Database, store: Store, add_job: AddJob, add_file: AddFile
+) -> None:
     file_id = add_file()
     job = add_job(checkpoint=file_id)
     with pytest.raises(ProblemError) as error:
-        files.delete(db, OWNER, file_id)
+        files.delete(db, store, OWNER, file_id)
     assert error.value.code == "file_in_use"
     records.cancel(db, OWNER, job.id)
-    files.delete(db, OWNER, file_id)
+    files.delete(db, store, OWNER, file_id)
     assert records.get(db, OWNER, job.id).checkpoint_id is None
+
+
+def test_what_the_store_cannot_delete_is_still_there_to_be_deleted_again(
+    db: Database, store: Store, add_job: AddJob, add_file: AddFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_id, job = add_file(), add_job()
+    records.cancel(db, OWNER, job.id)
+
+    def unreachable(prefix: str) -> None:
+        raise ConnectionError(prefix)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "delete", unreachable)
+        with pytest.raises(ConnectionError, match=f"files/{file_id}"):
+            files.delete(db, store, OWNER, file_id)
+        with pytest.raises(ConnectionError, match=f"jobs/{job.id}"):
+            records.delete(db, store, OWNER, job.id)
+    files.delete(db, store, OWNER, file_id)
+    records.delete(db, store, OWNER, job.id)
+    for gone in (lambda: files.get(db, OWNER, file_id), lambda: records.get(db, OWNER, job.id)):
+        with pytest.raises(ProblemError, match="there is no"):
+            gone()
 
 
 def test_the_worker_loads_the_settings_and_the_files_of_a_job(db: Database, add_job: AddJob, add_file: AddFile) -> None:
@@ -144,9 +169,9 @@ def test_a_retry_is_a_new_job_and_the_old_one_stays_as_it_is(db: Database, add_j
     assert records.get(db, OWNER, job.id).status == "cancelled"
 
 
-def test_a_job_that_has_not_ended_is_neither_retried_nor_deleted(db: Database, add_job: AddJob) -> None:
+def test_a_job_that_has_not_ended_is_neither_retried_nor_deleted(db: Database, store: Store, add_job: AddJob) -> None:
     job = add_job()
     with pytest.raises(ProblemError, match="expected failed or cancelled"), db.begin() as session:
         records.retry(session, OWNER, job.id, max_attempts=3)
     with pytest.raises(ProblemError, match="cancel it first"):
-        records.delete(db, OWNER, job.id)
+        records.delete(db, store, OWNER, job.id)

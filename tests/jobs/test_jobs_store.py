@@ -8,17 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.store import PART_BYTES, Store, open_store
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "with space" / "objects"
-
-
-@pytest.fixture
-def store(folder: Path) -> Store:
-    return open_store(f"file://{str(folder).replace(' ', '%20')}")
+from jobs.store import PART_BYTES, Store
 
 
 async def chunks(*content: bytes) -> AsyncIterator[bytes]:

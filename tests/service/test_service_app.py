@@ -128,10 +128,10 @@ def test_a_server_that_is_told_to_end_does_not_wait_for_who_waits_on_it(
 
 
 def test_what_nobody_needs_leaves_the_store(make_server: Callable[..., Server], tmp_path: Path) -> None:
-    abandoned = tmp_path / "server0" / "objects" / "files" / "file_gone" / "upload"
-    abandoned.parent.mkdir(parents=True)
-    abandoned.write_bytes(SAFETENSORS)
+    old_fit = tmp_path / "server0" / "objects" / "fits" / "0.safetensors"
+    old_fit.parent.mkdir(parents=True)
+    old_fit.write_bytes(SAFETENSORS)
     two_days_ago = time.time() - 2 * 24 * 3600
-    os.utime(abandoned, (two_days_ago, two_days_ago))
-    make_server()
-    wait_until(lambda: not abandoned.exists(), within_s=30)
+    os.utime(old_fit, (two_days_ago, two_days_ago))
+    make_server(ADTN_FITS_KEPT_S="100000")
+    wait_until(lambda: not old_fit.exists(), within_s=30)

@@ -91,7 +91,7 @@ def test_a_last_event_id_that_is_none_is_refused(last: str, finished: str, api: 
 def test_a_stream_of_a_job_that_is_deleted_ends(queued: str, worker: Worker, api: httpx.Client) -> None:
     def delete() -> None:
         records.cancel(worker.db, "local", queued)
-        records.delete(worker.db, "local", queued)
+        records.delete(worker.db, worker.store, "local", queued)
 
     timer = threading.Timer(0.5, delete)
     timer.start()

@@ -46,7 +46,7 @@ def test_nothing_is_left_of_a_file_that_is_deleted_while_it_is_read(
 
     def read_and_delete(*arguments: Any) -> Any:
         found = read_upload(*arguments)
-        files.delete(db, "local", file_id)
+        files.delete(db, resources.store, "local", file_id)
         return found
 
     monkeypatch.setattr(module, "read_upload", read_and_delete)
