@@ -3,9 +3,9 @@
 import logging
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from threading import Event
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from jobs.database import Database
 from jobs.states import TERMINAL
@@ -18,7 +18,7 @@ UNSURE = timedelta(days=1)
 """Younger objects are left alone: a process that holds no lease any more may still be writing them."""
 
 
-def tidy(db: Database, store: Store, *, fits_kept_s: float) -> int:
+def tidy(db: Database, store: Store, *, fits_kept_s: float, stopping: Event) -> int:
     """Look once at all objects, and remove those that nobody needs.
 
     These are what attempts at a job that has ended kept for each other or left behind, and old fits: they belong to no
@@ -29,17 +29,18 @@ def tidy(db: Database, store: Store, *, fits_kept_s: float) -> int:
         db: The database.
         store: Of the objects.
         fits_kept_s: Age from which fits are removed; if it is less than a day, they are after a day.
+        stopping: Ends the look early.
 
     Returns:
         How many objects were removed.
     """
     time = datetime.now(UTC)
-    store.remove_unfinished(before=time - UNSURE)
+    for prefix in ("files", "jobs", "fits"):
+        store.remove_unfinished(prefix, before=time - UNSURE)
     removed = 0
-    for page in store.pages():
-        old = [found for found in page if found.modified < time - UNSURE]
-        with db.read() as session:
-            spare = list(_spare(session, old, time - timedelta(seconds=fits_kept_s)))
+    for spare in _spare(db, store, time, timedelta(seconds=fits_kept_s)):
+        if stopping.is_set():
+            break
         store.remove(spare)
         removed += len(spare)
     if removed:
@@ -47,14 +48,19 @@ def tidy(db: Database, store: Store, *, fits_kept_s: float) -> int:
     return removed
 
 
-def _spare(session: Session, objects: Sequence[Object], oldest_fit: datetime) -> Iterator[str]:
-    """The keys of the objects that nobody needs."""
-    ids = [parts[1] for found in objects if len(parts := found.key.split("/")) > 1]
-    ended = set(session.scalars(select(JobRow.id).where(JobRow.id.in_(ids), JobRow.status.in_(TERMINAL))))
-    artifacts = set(session.scalars(select(ArtifactRecord.key).where(ArtifactRecord.job_id.in_(ended))))
-    for found in objects:
-        match found.key.split("/"):
-            case ["fits", _] if found.modified < oldest_fit:
-                yield found.key
-            case ["jobs", job_id, *_] if job_id in ended and found.key not in artifacts:
-                yield found.key
+def _spare(db: Database, store: Store, time: datetime, fits_kept: timedelta) -> Iterator[list[str]]:
+    """The keys of the objects that nobody needs, a few at a time."""
+    for page in store.pages("jobs"):
+        yield _left_behind(db, [found for found in page if found.modified < time - UNSURE])
+    for page in store.pages("fits"):
+        yield [found.key for found in page if found.modified < time - max(UNSURE, fits_kept)]
+
+
+def _left_behind(db: Database, objects: Sequence[Object]) -> list[str]:
+    """Of objects of jobs, the keys of those whose job has ended and that are none of its artifacts."""
+    owners = {found.key: found.key.split("/")[1] for found in objects}
+    with db.read() as session:
+        jobs = select(JobRow.id).where(JobRow.id.in_(owners.values()), JobRow.status.in_(TERMINAL))
+        ended = set(session.scalars(jobs))
+        artifacts = set(session.scalars(select(ArtifactRecord.key).where(ArtifactRecord.job_id.in_(ended))))
+    return [key for key, owner in owners.items() if owner in ended and key not in artifacts]

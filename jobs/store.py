@@ -132,9 +132,9 @@ class Store:
         for found in obstore.list(self._store, prefix):
             obstore.delete(self._store, [entry["path"] for entry in found])
 
-    def pages(self) -> Iterator[list[Object]]:
-        """All objects, a few at a time, in any order."""
-        for page in obstore.list(self._store, chunk_size=PAGE_OBJECTS):
+    def pages(self, prefix: str) -> Iterator[list[Object]]:
+        """All objects under a prefix, a few at a time, in any order."""
+        for page in obstore.list(self._store, prefix, chunk_size=PAGE_OBJECTS):
             yield [Object(entry["path"], entry["last_modified"]) for entry in page]
 
     def remove(self, keys: Sequence[str]) -> None:
@@ -142,14 +142,14 @@ class Store:
         with suppress(NotFoundError, FileNotFoundError):
             obstore.delete(self._store, keys)
 
-    def remove_unfinished(self, before: datetime) -> None:
-        """Remove what is left of objects whose writer was killed, if it was last written to before a time.
+    def remove_unfinished(self, prefix: str, before: datetime) -> None:
+        """Remove what is left of objects under a prefix whose writer was killed and last wrote before a time.
 
         Of a local store only: a bucket removes it by a rule of its own (AbortIncompleteMultipartUpload).
         """
         if self._folder is None:
             return
-        for folder, _, names in os.walk(self._folder, topdown=False):
+        for folder, _, names in os.walk(self._folder / prefix, topdown=False):
             for path in (Path(folder, name) for name in names if UNFINISHED.fullmatch(name)):
                 with suppress(FileNotFoundError):
                     if datetime.fromtimestamp(path.stat().st_mtime, UTC) < before:

@@ -98,7 +98,13 @@ def _reconciler(resources: Resources) -> Callable[[], object]:
 
 
 def _housekeeper(resources: Resources) -> Callable[[], object]:
-    return partial(tidy, resources.db, resources.store, fits_kept_s=resources.settings.fits_kept_s)
+    return partial(
+        tidy,
+        resources.db,
+        resources.store,
+        fits_kept_s=resources.settings.fits_kept_s,
+        stopping=resources.stopping,
+    )
 
 
 async def _repeat(seconds: float, chore: Callable[[], object]) -> None:
