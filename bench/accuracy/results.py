@@ -1,7 +1,7 @@
 """Finished runs, one line each, written at once; and the result that is folded from them."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,25 @@ class Runs:
     def find(self, task: Task) -> dict[str, Any] | None:
         """The row of a task, if it was run."""
         return self._rows.get(task.key)
+
+    def check_baselines(self, reached: Mapping[int, float]) -> None:
+        """Refuse baselines that are not those of the runs that are stored: methods would not start from the same.
+
+        Another processor sums in another order, and after some epochs it has another model.
+
+        Args:
+            reached: By seed, accuracy on the test images.
+
+        Raises:
+            SystemExit: A stored run says otherwise.
+        """
+        for row in self._rows.values():
+            expected, got = row.get("baseline"), reached.get(row["seed"])
+            if expected is not None and got is not None and got != expected:
+                raise SystemExit(
+                    f"baseline {row['seed']}: expected an accuracy of {expected:.2%} on the test images, as with the "
+                    f"runs in {self.path}, got {got:.2%}; take the baselines of the machine that made them"
+                )
 
     def add(self, row: dict[str, Any]) -> None:
         """Keep a row."""

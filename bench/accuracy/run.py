@@ -56,7 +56,10 @@ def run(wanted: Wanted) -> None:
         initializer=worker.prepare,
         initargs=(wanted.setting.problem, wanted.data, wanted.setting.images),
     ) as pool:
-        list(pool.map(worker.train_baseline, sorted({SEED, *wanted.seeds})))
+        starts = sorted({SEED, *wanted.seeds})
+        list(pool.map(worker.train_baseline, starts))
+        if not trial:
+            runs.check_baselines(dict(zip(starts, pool.map(worker.tested_baseline, starts), strict=True)))
         choices = (task for method in wanted.methods for task in grid(method, wanted.budgets, wanted.setting))
         _finish(pool, runs, choices)
         _finish(
@@ -65,7 +68,7 @@ def run(wanted: Wanted) -> None:
             (task for method in wanted.methods for task in finals(method, wanted.budgets, wanted.setting, runs.find)),
         )
         if not wanted.tune_only:
-            for seed in sorted({SEED, *wanted.seeds}):  # the first seed's runs may change a choice
+            for seed in starts:  # the first seed's runs may change a choice
                 while _finish(pool, runs, _tests(wanted, seed, runs.find)):
                     pass
     if not trial:

@@ -368,6 +368,15 @@ def test_what_was_compared_after_all_epochs_is_told_with_the_best_first() -> Non
     assert finals_table({**result, "epochs": 2}) == ""  # the grid itself is run for all epochs
 
 
+def test_runs_from_another_baseline_are_not_put_beside_those_that_are_stored(tmp_path: Path) -> None:
+    runs = Runs(tmp_path / "runs.jsonl")
+    runs.check_baselines({0: 0.99, 1: 0.98})
+    runs.add({**run_of(make_task(stage="test", seed=1), 0.97), "baseline": 0.98})
+    runs.check_baselines({0: 0.99, 1: 0.98})
+    with pytest.raises(SystemExit, match=r"baseline 1: expected an accuracy of 98.00% .* got 98.01%"):
+        runs.check_baselines({0: 0.99, 1: 0.9801})
+
+
 def test_stored_runs_are_found_by_the_tasks_of_today() -> None:
     stored = Runs(RESULTS / "accuracy.jsonl")
     setting = Setting(MNIST.epochs, None, MNIST.tuning_epochs)
