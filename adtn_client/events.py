@@ -72,7 +72,7 @@ def _one_connection(transport: Transport, path: str, place: Place, patience: Pat
             for event in EventSource(answer).iter_sse():
                 if event.data:
                     place.last_event_id = event.id
-                    yield Event.model_validate_json(event.data)
+                    yield Event.model_validate_json(event.data, extra="ignore")
         except (SSEError, ValidationError) as error:
             raise UnexpectedAnswer(f"{path} is not a stream of events: {error}") from error
         finally:

@@ -112,14 +112,18 @@ class Transport:
     def pages(
         self, path: str, page_type: type[Page[Item]], params: Mapping[str, str | int] | None = None
     ) -> Iterator[Item]:
-        """Every object of a list, fetched page by page as they are asked for."""
+        """Every object of a list, fetched page by page as they are asked for.
+
+        A page is there before the one before it is handed out, whose objects the caller may delete.
+        """
         query: dict[str, str | int] = {**(params or {}), "limit": PAGE_SIZE}
-        while True:
-            page = read_as(page_type, self.request("GET", path, params=query))
-            yield from page.data
-            if not page.has_more or not page.data:
-                return
+        page = read_as(page_type, self.request("GET", path, params=query))
+        while page.has_more and page.data:
             query["after"] = str(page.data[-1].model_dump()["id"])
+            following = read_as(page_type, self.request("GET", path, params=query))
+            yield from page.data
+            page = following
+        yield from page.data
 
     def send_once(self, method: str, path: str, *, wait_s: float = 0.0, **content: Any) -> httpx.Response:
         """Send a request whose body can be produced only once.
@@ -167,7 +171,7 @@ def read_as(kind: type[Answer], answer: httpx.Response) -> Answer:
         UnexpectedAnswer: It is something else.
     """
     try:
-        return kind.model_validate_json(answer.content)
+        return kind.model_validate_json(answer.content, extra="ignore")
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, fault["loc"])) or "the body"

@@ -69,7 +69,7 @@ def migrate(url: str) -> None:
     config.set_main_option("path_separator", "os")
     path = _sqlite_path(url)
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine = _engine(url)
     try:
         with _file_lock(path) if path else nullcontext(), engine.connect() as connection:

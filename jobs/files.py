@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
-from jobs import events
+from jobs import events, removals
 from jobs.database import Database, now
 from jobs.pages import page
 from jobs.problems import ProblemError
@@ -141,7 +141,7 @@ def list_page(db: Database, owner: str, limit: int, after: str | None) -> tuple[
 
 
 def delete(db: Database, store: Store, owner: str, file_id: str) -> None:
-    """Remove a file and its objects. Where the store fails, the file is still there to be deleted again.
+    """Remove a file and its objects.
 
     Raises:
         ProblemError: not_found, or file_in_use while a job that has not ended names it.
@@ -152,8 +152,8 @@ def delete(db: Database, store: Store, owner: str, file_id: str) -> None:
         if using is not None:
             raise ProblemError("file_in_use", f"{using} uses the file and has not ended")
         session.delete(row)
-        session.flush()
-        store.delete(folder(file_id))
+        removals.condemn(session, folder(file_id))
+    removals.carry_out(db, store, folder(file_id))
 
 
 def load_for_worker(db: Database, file_id: str) -> FileRecord | None:

@@ -7,6 +7,7 @@ from threading import Event
 
 from sqlalchemy import select
 
+from jobs import removals
 from jobs.database import Database
 from jobs.states import TERMINAL
 from jobs.store import Object, Store
@@ -23,7 +24,8 @@ def tidy(db: Database, store: Store, *, fits_kept_s: float, stopping: Event) -> 
 
     These are what attempts at a job that has ended kept for each other or left behind, and old fits: they belong to no
     job, since another one of the same weights takes them over. Besides, what is left of an upload whose process was
-    killed. Files and jobs that the database does not know are left alone: the store may be another installation's too.
+    killed, and what is due in `jobs.removals`. Other files and jobs that the database does not know are left alone: the
+    store may be another installation's too.
 
     Args:
         db: The database.
@@ -32,8 +34,9 @@ def tidy(db: Database, store: Store, *, fits_kept_s: float, stopping: Event) -> 
         stopping: Ends the look early.
 
     Returns:
-        How many objects were removed.
+        How many objects were removed, but for those.
     """
+    removals.carry_out_due(db, store)
     time = datetime.now(UTC)
     for prefix in ("files", "jobs", "fits"):
         store.remove_unfinished(prefix, before=time - UNSURE)

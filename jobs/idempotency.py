@@ -1,7 +1,7 @@
 """Requests with an `Idempotency-Key`: claimed before the work, answered in the transaction of the work itself."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import delete, select, update
@@ -19,11 +19,19 @@ ABANDONED = timedelta(seconds=60)
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to be the request that does the work."""
+    """A wish to be the request that does the work."""
 
     owner: str
     route: str
     key: str
+
+
+@dataclass(frozen=True)
+class Granted:
+    """The right to be that request. It ends when it is old and another request is granted it."""
+
+    claim: Claim
+    created_at: datetime
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,7 @@ class Answer:
     body: dict[str, Any]
 
 
-def claim(db: Database, claim: Claim, fingerprint: str) -> Answer | None:
+def claim(db: Database, claim: Claim, fingerprint: str) -> Granted | Answer:
     """Claim a key.
 
     Args:
@@ -44,7 +52,7 @@ def claim(db: Database, claim: Claim, fingerprint: str) -> Answer | None:
         fingerprint: A digest of the request's content.
 
     Returns:
-        None where the caller is the first and shall do the work, else the first's answer.
+        The right to do the work where the caller is the first, else the first's answer.
 
     Raises:
         ProblemError: idempotency_key_reused where the first had another content, idempotency_in_flight where it has
@@ -57,16 +65,17 @@ def claim(db: Database, claim: Claim, fingerprint: str) -> Answer | None:
                 found = session.scalars(select(IdempotencyRow).where(*_is(claim))).one_or_none()
                 if found is not None:
                     return _answer(found, fingerprint)
+                granted = Granted(claim, now(session))
                 session.add(
                     IdempotencyRow(
                         owner=claim.owner,
                         route=claim.route,
                         key=claim.key,
                         fingerprint=fingerprint,
-                        created_at=now(session),
+                        created_at=granted.created_at,
                     )
                 )
-            return None
+            return granted
         except IntegrityError:
             # Another request with the key came in between (PostgreSQL only): now it is found.
             continue
@@ -81,18 +90,27 @@ def _answer(row: IdempotencyRow, fingerprint: str) -> Answer:
     return Answer(row.status, row.job_id, row.body)
 
 
-def answered(session: Session, claim: Claim, answer: Answer) -> None:
-    """Keep the answer, in the transaction that did the work."""
-    session.execute(
-        update(IdempotencyRow).where(*_is(claim)).values(status=answer.status, job_id=answer.job_id, body=answer.body),
+def answered(session: Session, granted: Granted, answer: Answer) -> None:
+    """Keep the answer, in the transaction that did the work.
+
+    Raises:
+        ProblemError: idempotency_in_flight where the work took so long that another request does it now.
+    """
+    kept = session.scalars(
+        update(IdempotencyRow)
+        .where(*_was(granted))
+        .values(status=answer.status, job_id=answer.job_id, body=answer.body)
+        .returning(IdempotencyRow.key),
         execution_options={"synchronize_session": False},
-    )
+    ).one_or_none()
+    if kept is None:
+        raise ProblemError("idempotency_in_flight", "a later request with this key has taken over")
 
 
-def give_up(db: Database, claim: Claim) -> None:
-    """Withdraw a claim whose request did nothing, so that a corrected one may use the key."""
+def give_up(db: Database, granted: Granted) -> None:
+    """Withdraw what was granted to a request that did nothing, so that a corrected one may use the key."""
     with db.begin() as session:
-        session.execute(delete(IdempotencyRow).where(*_is(claim), IdempotencyRow.status.is_(None)))
+        session.execute(delete(IdempotencyRow).where(*_was(granted), IdempotencyRow.status.is_(None)))
 
 
 def forget_old(db: Database) -> None:
@@ -107,6 +125,10 @@ def _is(claim: Claim) -> tuple[Any, ...]:
         IdempotencyRow.route == claim.route,
         IdempotencyRow.key == claim.key,
     )
+
+
+def _was(granted: Granted) -> tuple[Any, ...]:
+    return (*_is(granted.claim), IdempotencyRow.created_at == granted.created_at)
 
 
 def _over(session: Session) -> tuple[Any, ...]:

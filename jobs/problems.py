@@ -12,6 +12,7 @@ from typing import Any
 PROBLEMS: dict[str, tuple[int, str]] = {
     "malformed_request": (400, "The request cannot be read"),
     "unauthorized": (401, "A valid API key is needed"),
+    "forbidden": (403, "The request comes from elsewhere"),
     "not_found": (404, "There is no such object"),
     "method_not_allowed": (405, "The method is not allowed here"),
     "not_acceptable": (406, "No such representation"),

@@ -1,8 +1,10 @@
 """Commit first, then publish: what cannot be published now is found later by the reconciler."""
 
 import logging
+from collections.abc import Callable
 
 from celery import Celery
+from sqlalchemy.exc import DBAPIError
 
 from jobs import files, queue, records
 from jobs.database import Database
@@ -18,8 +20,7 @@ def try_publish_job(db: Database, app: Celery, job_id: str) -> bool:
     except QueueUnavailable as error:
         log.warning("%s stays queued: %s", job_id, error)
         return False
-    records.mark_published(db, job_id)
-    return True
+    return _written(lambda: records.mark_published(db, job_id))
 
 
 def try_publish_file(db: Database, app: Celery, file_id: str) -> bool:
@@ -29,5 +30,14 @@ def try_publish_file(db: Database, app: Celery, file_id: str) -> bool:
     except QueueUnavailable as error:
         log.warning("%s waits for its inspection: %s", file_id, error)
         return False
-    files.mark_published(db, file_id)
+    return _written(lambda: files.mark_published(db, file_id))
+
+
+def _written(mark: Callable[[], None]) -> bool:
+    """Whether it could be written down: the work asked for is in the database, whatever becomes of this."""
+    try:
+        mark()
+    except DBAPIError as error:
+        log.warning("a message is published once more: %s", error)
+        return False
     return True

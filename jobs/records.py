@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Select, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from jobs import events, files
+from jobs import events, files, removals
 from jobs.database import Database, now
 from jobs.files import FileRecord
 from jobs.ids import new_id
@@ -178,7 +178,7 @@ def retry(session: Session, owner: str, job_id: str, *, max_attempts: int) -> Jo
 
 
 def delete(db: Database, store: Store, owner: str, job_id: str) -> None:
-    """Remove a job that has ended, and its objects. Where the store fails, the job is still there to be deleted again.
+    """Remove a job that has ended, and its objects.
 
     Raises:
         ProblemError: not_found, or job_not_finished.
@@ -188,8 +188,8 @@ def delete(db: Database, store: Store, owner: str, job_id: str) -> None:
         if row.status not in TERMINAL:
             raise ProblemError("job_not_finished", f"{job_id} is {row.status}; cancel it first")
         session.delete(row)
-        session.flush()
-        store.delete(folder(job_id))
+        removals.condemn(session, folder(job_id))
+    removals.carry_out(db, store, folder(job_id))
 
 
 def folder(job_id: str) -> str:

@@ -4,8 +4,11 @@ import ipaddress
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+NOT_IN_URLS = "?#%"
+"""What cannot stand in the path of a data directory: its files are found by URLs."""
 
 
 class Settings(BaseSettings):
@@ -68,13 +71,21 @@ class Settings(BaseSettings):
         }
         return {**values, "data_dir": folder, **{name: values.get(name) or url for name, url in defaults.items()}}
 
+    @field_validator("data_dir")
+    @classmethod
+    def _can_stand_in_urls(cls, folder: Path) -> Path:
+        if set(str(folder)) & set(NOT_IN_URLS):
+            raise ValueError(f"expected a path without any of {NOT_IN_URLS}, got {str(folder)!r}")
+        return folder
+
     @property
     def open_to_the_network(self) -> bool:
         """Whether anybody on another machine could call the service without a key."""
-        return not self.require_keys and not _is_loopback(self.host)
+        return not self.require_keys and not is_loopback(self.host)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address leads to this machine alone."""
     if host == "localhost":
         return True
     try:

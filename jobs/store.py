@@ -129,8 +129,8 @@ class Store:
 
     def delete(self, prefix: str) -> None:
         """Remove every object under a prefix; none need be there."""
-        for found in obstore.list(self._store, prefix):
-            obstore.delete(self._store, [entry["path"] for entry in found])
+        for page in self.pages(prefix):
+            self.remove([found.key for found in page])
 
     def pages(self, prefix: str) -> Iterator[list[Object]]:
         """All objects under a prefix, a few at a time, in any order."""
@@ -139,8 +139,12 @@ class Store:
 
     def remove(self, keys: Sequence[str]) -> None:
         """Remove objects; none need be there."""
-        with suppress(NotFoundError, FileNotFoundError):
+        try:
             obstore.delete(self._store, keys)
+        except (NotFoundError, FileNotFoundError):  # of a local store, where somebody else has just removed one
+            for key in keys:
+                with suppress(NotFoundError, FileNotFoundError):
+                    obstore.delete(self._store, key)
 
     def remove_unfinished(self, prefix: str, before: datetime) -> None:
         """Remove what is left of objects under a prefix whose writer was killed and last wrote before a time.
@@ -182,8 +186,10 @@ def open_store(url: str) -> Store:
     """Open the store behind `file:///folder`, `s3://bucket/prefix` or what else obstore reads."""
     parsed = urlparse(url)
     if parsed.scheme == "file":
+        if parsed.query or parsed.fragment:
+            raise ValueError(f"expected a folder with ? and # as %3F and %23, got {url!r}")
         folder = Path(unquote(parsed.path))
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return Store(LocalStore(folder, mkdir=True, automatic_cleanup=True), folder)
     return Store(from_url(url))
 

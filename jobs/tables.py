@@ -1,4 +1,4 @@
-"""The tables: what is stored of files, jobs, events, artifacts, workers, keys and idempotent requests."""
+"""The tables: what is stored of files, jobs, events, artifacts, removals, workers, keys and idempotent requests."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -139,6 +139,15 @@ class ArtifactRecord(Base):
     bytes: Mapped[int]
     sha256: Mapped[str]
     key: Mapped[str]
+
+
+class RemovalRow(Base):
+    """Objects that leave the store once they are due; see `jobs.removals`."""
+
+    __tablename__ = "removals"
+
+    prefix: Mapped[str] = mapped_column(primary_key=True)
+    due_at: Mapped[datetime]
 
 
 class WorkerRow(Base):

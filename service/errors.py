@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -36,6 +36,7 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(OperationalError, _database_error)
+    app.add_exception_handler(DataError, _not_storable)
     app.add_exception_handler(ClientDisconnect, _nobody_listens)
     app.add_exception_handler(Exception, _unexpected)
 
@@ -43,7 +44,7 @@ def add_handlers(app: FastAPI) -> None:
 def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI declaration of errors that a route may answer with."""
     described: dict[int | str, dict[str, Any]] = {}
-    for code in ("unauthorized", "validation_failed", *codes):
+    for code in ("unauthorized", "forbidden", "validation_failed", *codes):
         status, title = PROBLEMS[code]
         before = described.get(status)
         described[status] = {
@@ -137,6 +138,11 @@ async def _database_error(request: Request, error: Exception) -> JSONResponse:
         return problem_response(request, ProblemError("storage_full", "there is no space left for the database"))
     log.error("the database failed", exc_info=error)
     return problem_response(request, ProblemError("not_ready", "the database cannot be used at the moment"))
+
+
+async def _not_storable(request: Request, _error: Exception) -> JSONResponse:
+    """PostgreSQL takes no NUL in a text, not even to look for it."""
+    return problem_response(request, ProblemError("validation_failed", "expected texts without a NUL"))
 
 
 async def _nobody_listens(request: Request, error: Exception) -> Response:

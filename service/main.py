@@ -19,6 +19,7 @@ from jobs.reconcile import reconcile
 from jobs.settings import Settings
 from service import errors, openapi
 from service.body_limit import BodyLimit
+from service.local_only import LocalOnly
 from service.metrics import RequestMetrics, StateCollector
 from service.resources import Resources, open_resources
 from service.routes import catalogue, files, jobs, probes, results
@@ -59,6 +60,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(routes.router)
     app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes, max_upload_bytes=settings.max_upload_bytes)
     app.add_middleware(RequestMetrics, registry=app.state.registry)
+    if not settings.require_keys:
+        app.add_middleware(LocalOnly)
     # Added last, so outermost: every answer and log line has the id.
     app.add_middleware(CorrelationIdMiddleware, validator=lambda name: REQUEST_ID.fullmatch(name) is not None)
     return app

@@ -16,6 +16,7 @@ from jobs.publishing import try_publish_file, try_publish_job
 from jobs.schemas.settings import JobSettings
 from jobs.states import Purpose
 from jobs.tables import JobRow
+from service import uploads
 from service.errors import faults, invalid
 from service.planning import check_names, check_network, check_time, plans_for, require_ready
 from service.resources import Resources
@@ -71,16 +72,7 @@ def submit(
 
     def create(session: Session) -> JobRow:
         for new in new_files:
-            upload = new.upload
-            files.create(
-                session,
-                upload.file_id,
-                owner=owner,
-                filename=new.filename,
-                purpose=new.purpose,
-                size=upload.bytes,
-                sha256=upload.sha256,
-            )
+            uploads.add(session, new.upload, owner=owner, filename=new.filename, purpose=new.purpose)
         return records.create(session, owner=owner, settings=settings, max_attempts=resources.settings.max_attempts)
 
     def check() -> None:
@@ -151,10 +143,9 @@ def _once(
 ) -> Submitted:
     """Check and create a job, unless an earlier request with the same key did."""
     db = resources.db
-    if claim is not None:
-        before = idempotency.claim(db, claim, fingerprint)
-        if before is not None:
-            return Submitted(before, replayed=True)
+    granted = None if claim is None else idempotency.claim(db, claim, fingerprint)
+    if isinstance(granted, Answer):
+        return Submitted(granted, replayed=True)
     try:
         check()
         with db.begin() as session:
@@ -162,12 +153,12 @@ def _once(
             view = job_views(session, [row], resources.settings.worker_silence_s)[0]
             answer = Answer(202, row.id, view.model_dump(mode="json"))
             ready = not records.unready_files(session, [row])
-            if claim is not None:
-                idempotency.answered(session, claim, answer)
+            if granted is not None:
+                idempotency.answered(session, granted, answer)
     except BaseException:
         # Nothing was done, so a corrected request may use the key.
-        if claim is not None:
-            idempotency.give_up(db, claim)
+        if granted is not None:
+            idempotency.give_up(db, granted)
         raise
     if ready:
         try_publish_job(db, resources.queue, row.id)

@@ -4,10 +4,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.orm import Session
 
-from jobs import files
+from jobs import files, removals
+from jobs.files import FileRecord
 from jobs.ids import new_id
 from jobs.problems import ProblemError
+from jobs.states import Purpose
 from service.formats import LOOKED_AT_BYTES, check_start
 from service.resources import Resources
 
@@ -29,14 +32,45 @@ async def receive(resources: Resources, chunks: AsyncIterator[bytes]) -> Upload:
     """
     file_id = new_id("file")
     checked = _checked(chunks, resources.settings.max_upload_bytes)
-    stored = await resources.store.put_stream(files.upload_key(file_id), checked)
+    await run_in_threadpool(removals.reserve, resources.db, files.folder(file_id))
+    try:
+        stored = await resources.store.put_stream(files.upload_key(file_id), checked)
+    except BaseException:
+        await _give_up(resources, file_id)
+        raise
     return Upload(file_id, stored.bytes, stored.sha256)
 
 
+def add(session: Session, upload: Upload, *, owner: str, filename: str, purpose: Purpose) -> FileRecord:
+    """Make a file of an upload.
+
+    Args:
+        session: The transaction.
+        upload: What `receive` returned.
+        owner: Whose it is.
+        filename: Its sanitised name.
+        purpose: What it is for.
+    """
+    removals.claim(session, files.folder(upload.file_id))
+    return files.create(
+        session,
+        upload.file_id,
+        owner=owner,
+        filename=filename,
+        purpose=purpose,
+        size=upload.bytes,
+        sha256=upload.sha256,
+    )
+
+
 async def discard(resources: Resources, uploads: list[Upload]) -> None:
-    """Remove uploads that became no files."""
+    """Remove uploads; nothing happens to those that have become files."""
     for upload in uploads:
-        await run_in_threadpool(resources.store.delete, files.folder(upload.file_id))
+        await _give_up(resources, upload.file_id)
+
+
+async def _give_up(resources: Resources, file_id: str) -> None:
+    await run_in_threadpool(removals.give_up, resources.db, resources.store, files.folder(file_id))
 
 
 async def _checked(chunks: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:

@@ -85,7 +85,7 @@ def _job(row: JobRow, artifacts: Sequence[ArtifactRecord], place: int | None, me
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
-        request=JobSettings.model_validate(row.settings),
+        request=JobSettings.model_validate(row.settings, extra="ignore"),
         error=_problem(row.error),
         report=row.report,
         artifacts=artifact_views(row.id, artifacts),

@@ -1,15 +1,19 @@
-"""Fixtures that every area of the suite shares: a real Redis on a private unix socket."""
+"""Fixtures that every area of the suite shares: a Redis on a private unix socket, PostgreSQL where it is installed."""
 
 import os
+import pwd
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import redis
+
+from jobs.database import migrate
 
 # With a process for each core, the threads of one would wait for those of another.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -85,3 +89,46 @@ def redis_url(shared_redis: RedisServer) -> str:
     client.flushall()
     client.close()
     return shared_redis.url
+
+
+def postgres_programs() -> Path | None:
+    """The folder of PostgreSQL's server programs."""
+    server = shutil.which("postgres")
+    folders = [Path(server).resolve().parent] if server else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    return next((folder for folder in folders if (folder / "initdb").exists()), None)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The socket folder of a running PostgreSQL."""
+    programs = postgres_programs()
+    if programs is None:
+        pytest.skip("PostgreSQL's server is not installed")
+    if os.geteuid() == 0 and "postgres" not in [account.pw_name for account in pwd.getpwall()]:
+        pytest.skip("PostgreSQL's server needs a user of its own")
+    # Its socket's path must be short, and its server refuses to run as root.
+    folder = Path("/tmp") / f"adtn-pg-{uuid4().hex[:8]}"
+    folder.mkdir()
+    user = None
+    if os.geteuid() == 0:
+        user = "postgres"
+        account = pwd.getpwnam(user)
+        os.chown(folder, account.pw_uid, account.pw_gid)
+    data = folder / "data"
+    run = {"user": user, "check": True, "stdout": subprocess.DEVNULL, "cwd": folder}
+    try:
+        subprocess.run([programs / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "--no-sync"], **run)
+        options = f"-k {folder} -c listen_addresses='' -c fsync=off"
+        subprocess.run([programs / "pg_ctl", "-D", data, "-o", options, "-l", folder / "log", "-w", "start"], **run)
+        yield str(folder)
+        subprocess.run([programs / "pg_ctl", "-D", data, "-m", "immediate", "stop"], **run)
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: str) -> str:
+    """URL of a migrated database."""
+    url = f"postgresql+psycopg://postgres@/postgres?host={postgres}"
+    migrate(url)
+    return url

@@ -52,8 +52,10 @@ class Layout:
         """Make the folders, for this user alone: uploads and logs are nobody else's business.
 
         Raises:
-            StackError: A folder cannot be made or used.
+            StackError: A folder cannot be made or used, or files in it could not be found by URLs.
         """
+        if set(str(self.data_dir)) & set("?#%"):
+            raise StackError(f"expected a data directory without ?, # and % in its path, got {self.data_dir}")
         try:
             for folder in (self.data_dir, self.logs, self.redis, self.objects, self.redis_socket.parent):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ from service.names import safe_filename
 from service.planning import layer_views, require_ready
 from service.resources import Resources, ResourcesDep
 from service.routes.parameters import After, Limit
-from service.uploads import Upload, discard, receive
+from service.uploads import Upload, add, discard, receive
 from service.views import file_view
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
@@ -163,12 +163,4 @@ async def _nonempty(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 def _add(resources: Resources, owner: str, upload: Upload, purpose: Purpose, filename: str) -> files.FileRecord:
     with resources.db.begin() as session:
-        return files.create(
-            session,
-            upload.file_id,
-            owner=owner,
-            filename=filename,
-            purpose=purpose,
-            size=upload.bytes,
-            sha256=upload.sha256,
-        )
+        return add(session, upload, owner=owner, filename=filename, purpose=purpose)

@@ -48,7 +48,8 @@ async def list_events(
     """List what happened to a job; with `Accept: text/event-stream`, follow it until it ends."""
     await run_in_threadpool(records.get, resources.db, owner, job_id)
     if "text/event-stream" in request.headers.get("accept", ""):
-        return await stream_events(resources, owner, job_id, _sequence(last_event_id))
+        seen = await run_in_threadpool(_sequence, resources, job_id, last_event_id)
+        return await stream_events(resources, owner, job_id, seen)
     page = await run_in_threadpool(_events, resources, job_id, limit, after)
     return JSONResponse(page.model_dump(mode="json"))
 
@@ -109,9 +110,12 @@ def _events(resources: Resources, job_id: str, limit: int, after: str | None) ->
     return Page(data=[event_view(row) for row in rows[:limit]], has_more=len(rows) > limit)
 
 
-def _sequence(last_event_id: str | None) -> int:
+def _sequence(resources: Resources, job_id: str, last_event_id: str | None) -> int:
+    """The number of an event: streams have it as their id, lists beside an id of its own."""
     if not last_event_id:
         return 0
+    if last_event_id.startswith("evt_"):
+        return events.sequence_of(resources.db, job_id, last_event_id)
     if not last_event_id.isdecimal() or len(last_event_id) > 18:
         raise invalid([Fault("/Last-Event-ID", "expected the id of an event of this stream", "int_parsing")])
     return int(last_event_id)

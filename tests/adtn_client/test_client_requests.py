@@ -129,6 +129,20 @@ def test_list_goes_on_after_the_last_object_of_each_page(client: Client, server:
     assert "after=file_2" in server.requests[1].path
 
 
+def test_what_a_list_hands_out_may_be_deleted_at_once(client: Client, server: ScriptedServer) -> None:
+    pages = [([a_file(id="file_2")], True), ([a_file(id="file_1")], False)]
+    server.script += [json_answer({"object": "list", "data": data, "has_more": more}) for data, more in pages]
+    for file in client.files.list():
+        assert len(server.requests) == 2, f"{file.id} is the cursor of the next page"
+
+
+def test_fields_of_a_later_version_are_passed_over(client: Client, server: ScriptedServer) -> None:
+    later = a_job()
+    later["request"] |= {"setting_of_tomorrow": None}
+    server.script.append(json_answer(later))
+    assert client.jobs.get("job_1").id == "job_1"
+
+
 def test_waiting_ends_with_the_job_and_raises_if_it_failed(client: Client, server: ScriptedServer) -> None:
     problem = {"type": "t", "title": "t", "status": 422, "code": "non_finite_values", "detail": "fc1 holds NaN"}
     failed = a_job(status="failed", error=problem, finished_at="2026-01-31T12:00:01Z")

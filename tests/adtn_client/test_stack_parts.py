@@ -49,6 +49,12 @@ def test_data_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
         Layout(tmp_path / "data").create()
 
 
+def test_data_directory_that_urls_would_cut_short_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match="without"):
+        Layout(tmp_path / "a#b").create()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_free_port_can_be_listened_on() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", ports.usable_port("127.0.0.1", 0)))

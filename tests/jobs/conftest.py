@@ -1,12 +1,8 @@
 """Databases to test on: a fresh SQLite file, and PostgreSQL where its server is installed."""
 
-import os
-import pwd
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from celery import Celery
@@ -23,55 +19,12 @@ from jobs.tables import Base, JobRow
 OWNER = "alice"
 
 
-def postgres_programs() -> Path | None:
-    """The folder of PostgreSQL's server programs."""
-    server = shutil.which("postgres")
-    folders = [Path(server).resolve().parent] if server else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    return next((folder for folder in folders if (folder / "initdb").exists()), None)
-
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The socket folder of a running PostgreSQL."""
-    programs = postgres_programs()
-    if programs is None:
-        pytest.skip("PostgreSQL's server is not installed")
-    if os.geteuid() == 0 and "postgres" not in [account.pw_name for account in pwd.getpwall()]:
-        pytest.skip("PostgreSQL's server needs a user of its own")
-    # Its socket's path must be short, and its server refuses to run as root.
-    folder = Path("/tmp") / f"adtn-pg-{uuid4().hex[:8]}"
-    folder.mkdir()
-    user = None
-    if os.geteuid() == 0:
-        user = "postgres"
-        account = pwd.getpwnam(user)
-        os.chown(folder, account.pw_uid, account.pw_gid)
-    data = folder / "data"
-    run = {"user": user, "check": True, "stdout": subprocess.DEVNULL, "cwd": folder}
-    try:
-        subprocess.run([programs / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "--no-sync"], **run)
-        options = f"-k {folder} -c listen_addresses='' -c fsync=off"
-        subprocess.run([programs / "pg_ctl", "-D", data, "-o", options, "-l", folder / "log", "-w", "start"], **run)
-        yield str(folder)
-        subprocess.run([programs / "pg_ctl", "-D", data, "-m", "immediate", "stop"], **run)
-    finally:
-        shutil.rmtree(folder)
-
-
 @pytest.fixture(scope="session")
 def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated database to copy."""
     path = tmp_path_factory.mktemp("sqlite") / "adtn.db"
     migrate(f"sqlite:///{path}")
     return path
-
-
-@pytest.fixture(scope="session")
-def migrated_postgres(postgres: str) -> str:
-    """URL of a migrated database."""
-    url = f"postgresql+psycopg://postgres@/postgres?host={postgres}"
-    migrate(url)
-    return url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -1,6 +1,7 @@
 """The database: migrations that may meet, and transactions that wait for each other."""
 
 import multiprocessing
+import stat
 import threading
 from pathlib import Path
 from typing import Any
@@ -106,3 +107,8 @@ def test_the_database_itself_refuses_states_that_make_no_sense(
     job = add_job()
     with pytest.raises(IntegrityError), db.begin() as session:
         session.execute(text(f"UPDATE jobs SET {column} = {value} WHERE id = :id"), {"id": job.id})
+
+
+def test_a_new_folder_is_for_this_user_alone(tmp_path: Path) -> None:
+    migrate(f"sqlite:///{tmp_path}/data/adtn.db")
+    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700

@@ -110,28 +110,6 @@ def test_a_file_is_deleted_only_when_no_job_needs_it(
     assert records.get(db, OWNER, job.id).checkpoint_id is None
 
 
-def test_what_the_store_cannot_delete_is_still_there_to_be_deleted_again(
-    db: Database, store: Store, add_job: AddJob, add_file: AddFile, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file_id, job = add_file(), add_job()
-    records.cancel(db, OWNER, job.id)
-
-    def unreachable(prefix: str) -> None:
-        raise ConnectionError(prefix)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "delete", unreachable)
-        with pytest.raises(ConnectionError, match=f"files/{file_id}"):
-            files.delete(db, store, OWNER, file_id)
-        with pytest.raises(ConnectionError, match=f"jobs/{job.id}"):
-            records.delete(db, store, OWNER, job.id)
-    files.delete(db, store, OWNER, file_id)
-    records.delete(db, store, OWNER, job.id)
-    for gone in (lambda: files.get(db, OWNER, file_id), lambda: records.get(db, OWNER, job.id)):
-        with pytest.raises(ProblemError, match="there is no"):
-            gone()
-
-
 def test_the_worker_loads_the_settings_and_the_files_of_a_job(db: Database, add_job: AddJob, add_file: AddFile) -> None:
     dataset = add_file(purpose="dataset")
     job = add_job(dataset=dataset)

@@ -32,6 +32,13 @@ def test_each_url_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["a#b", "a?b", "a%41"])
+def test_a_data_dir_that_urls_would_cut_short_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="without any of") as error:
+        Settings(data_dir=tmp_path / name)
+    assert error.value.errors()[0]["loc"] == ("data_dir",)
+
+
 @pytest.mark.parametrize(
     ("host", "require_keys", "is_open"),
     [

@@ -3,12 +3,13 @@
 import asyncio
 import hashlib
 import random
-from collections.abc import AsyncIterator
+import stat
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from jobs.store import PART_BYTES, Store
+from jobs.store import PART_BYTES, Object, Store, open_store
 
 
 async def chunks(*content: bytes) -> AsyncIterator[bytes]:
@@ -104,3 +105,31 @@ def test_what_is_not_there_is_missing(store: Store, tmp_path: Path) -> None:
         store.size("none")
     with pytest.raises(FileNotFoundError, match="none"):
         read(store, "none", 0, 1)
+
+
+def test_what_somebody_else_has_removed_meanwhile_is_no_fault(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        put(store, f"jobs/j/{name}", b"content")
+    pages = store.pages
+
+    def outrun(prefix: str) -> Iterator[list[Object]]:
+        for page in pages(prefix):
+            (folder / "jobs" / "j" / "a").unlink()
+            yield page
+
+    monkeypatch.setattr(store, "pages", outrun)
+    store.delete("jobs/j")
+    assert not (folder / "jobs" / "j").exists()
+
+
+def test_a_folder_that_a_url_would_cut_short_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="as %3F and %23"):
+        open_store(f"file://{tmp_path}/a#b")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_folder_is_for_this_user_alone(store: Store, folder: Path) -> None:
+    assert store
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700

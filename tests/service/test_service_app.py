@@ -135,3 +135,17 @@ def test_what_nobody_needs_leaves_the_store(make_server: Callable[..., Server], 
     os.utime(old_fit, (two_days_ago, two_days_ago))
     make_server(ADTN_FITS_KEPT_S="100000")
     wait_until(lambda: not old_fit.exists(), within_s=30)
+
+
+def test_made_up_methods_make_one_series(api: httpx.Client) -> None:
+    for number in range(3):
+        assert api.request(f"MADEUP{number}", "/v1/jobs").status_code == 405
+    text = api.get("/metrics").text
+    assert "MADEUP" not in text
+    assert 'method="other",route="none",status="405"' in text or 'method="other",route="/v1/jobs",status="405"' in text
+
+
+def test_no_text_with_a_nul_is_looked_for(make_server: Callable[..., Server], migrated_postgres: str) -> None:
+    server = make_server(ADTN_DATABASE_URL=migrated_postgres)
+    for path in ("/v1/jobs/%00", "/v1/files/%00", "/v1/jobs?after=%00"):
+        problem(httpx.get(f"{server.url}{path}"), 422, "validation_failed")

@@ -75,6 +75,8 @@ def test_a_stream_follows_a_job_to_its_end(queued: str, worker: Worker, api: htt
 
 def test_a_stream_goes_on_after_the_last_event_that_arrived(finished: str, api: httpx.Client) -> None:
     assert [event.id for event in stream(api, finished, last="1") if event.data] == ["2", "3"]
+    first = api.get(f"/v1/jobs/{finished}/events").json()["data"][0]["id"]
+    assert [event.id for event in stream(api, finished, last=first) if event.data] == ["2", "3"]
 
 
 def test_who_has_all_events_of_an_ended_job_is_told_not_to_come_back(finished: str, api: httpx.Client) -> None:
@@ -82,7 +84,7 @@ def test_who_has_all_events_of_an_ended_job_is_told_not_to_come_back(finished: s
     assert api.get(f"/v1/jobs/{finished}/events", headers=headers).status_code == 204
 
 
-@pytest.mark.parametrize("last", ["x", "-1", "9" * 40])
+@pytest.mark.parametrize("last", ["x", "-1", "9" * 40, "evt_none"])
 def test_a_last_event_id_that_is_none_is_refused(last: str, finished: str, api: httpx.Client) -> None:
     headers = {"Accept": "text/event-stream", "Last-Event-ID": last}
     problem(api.get(f"/v1/jobs/{finished}/events", headers=headers), 422, "validation_failed")

@@ -1,0 +1,78 @@
+"""Objects that are to leave the store: written down before they are written, or with the row that named them.
+
+So none is left that nobody can delete, whatever process is killed in between and however long the store is away.
+"""
+
+import logging
+from datetime import timedelta
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from jobs.database import Database, now
+from jobs.problems import ProblemError
+from jobs.store import Store
+from jobs.tables import RemovalRow
+
+log = logging.getLogger(__name__)
+
+LONGEST_UPLOAD = timedelta(days=7)
+
+
+def reserve(db: Database, prefix: str) -> None:
+    """Announce objects that have no row yet: they go after a week, unless one claims them."""
+    with db.begin() as session:
+        session.add(RemovalRow(prefix=prefix, due_at=now(session) + LONGEST_UPLOAD))
+
+
+def claim(session: Session, prefix: str) -> None:
+    """Keep the objects that were announced, in the transaction that writes their row.
+
+    Raises:
+        ProblemError: internal_error where they are gone, or about to.
+    """
+    claimed = session.scalars(
+        delete(RemovalRow)
+        .where(RemovalRow.prefix == prefix, RemovalRow.due_at > now(session))
+        .returning(RemovalRow.prefix)
+    ).one_or_none()
+    if claimed is None:
+        raise ProblemError("internal_error", f"the upload was given up before it became a file: {prefix}")
+
+
+def condemn(session: Session, prefix: str) -> None:
+    """Let objects go, in the transaction that deletes their row; `carry_out` follows."""
+    session.add(RemovalRow(prefix=prefix, due_at=now(session)))
+
+
+def give_up(db: Database, store: Store, prefix: str) -> None:
+    """Remove objects that were announced; nothing happens if they have been claimed."""
+    with db.begin() as session:
+        given_up = session.scalars(
+            update(RemovalRow)
+            .where(RemovalRow.prefix == prefix)
+            .values(due_at=now(session))
+            .returning(RemovalRow.prefix),
+            execution_options={"synchronize_session": False},
+        ).one_or_none()
+    if given_up is not None:
+        carry_out(db, store, prefix)
+
+
+def carry_out(db: Database, store: Store, prefix: str) -> None:
+    """Remove objects that are due. If the store fails, `carry_out_due` tries again."""
+    try:
+        store.delete(prefix)
+    except Exception:
+        log.exception("%s stays in the store for now", prefix)
+        return
+    with db.begin() as session:
+        session.execute(delete(RemovalRow).where(RemovalRow.prefix == prefix))
+
+
+def carry_out_due(db: Database, store: Store) -> None:
+    """Remove all objects that are due."""
+    with db.read() as session:
+        due = list(session.scalars(select(RemovalRow.prefix).where(RemovalRow.due_at <= now(session))))
+    for prefix in due:
+        carry_out(db, store, prefix)

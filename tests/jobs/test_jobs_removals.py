@@ -1,0 +1,114 @@
+"""Removals: no object is left that nobody can delete."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+
+from jobs import files, records, removals
+from jobs.database import Database, now
+from jobs.problems import ProblemError
+from jobs.store import Store
+from jobs.tables import JobRow, RemovalRow
+
+OWNER = "alice"
+PREFIX = "files/file_1"
+
+
+@pytest.fixture
+def put(store: Store, tmp_path: Path) -> Callable[[str], None]:
+    def put(key: str) -> None:
+        (tmp_path / "content").write_bytes(b"content")
+        store.put_file(key, tmp_path / "content")
+
+    return put
+
+
+@pytest.fixture
+def unreachable(store: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Lets the store fail; what is returned mends it."""
+
+    def fail(prefix: str) -> None:
+        raise ConnectionError(prefix)
+
+    monkeypatch.setattr(store, "delete", fail)
+    return monkeypatch.undo
+
+
+def keys(store: Store) -> list[str]:
+    return [found.key for page in store.pages("") for found in page]
+
+
+def waiting(db: Database) -> list[str]:
+    with db.read() as session:
+        return list(session.scalars(select(RemovalRow.prefix)))
+
+
+def pass_time(db: Database, time: timedelta) -> None:
+    with db.begin() as session:
+        for row in session.scalars(select(RemovalRow)):
+            row.due_at -= time
+
+
+def test_what_is_announced_and_never_claimed_goes_after_a_week(
+    db: Database, store: Store, put: Callable[[str], None]
+) -> None:
+    removals.reserve(db, PREFIX)
+    put(f"{PREFIX}/upload")
+    pass_time(db, timedelta(days=6))
+    removals.carry_out_due(db, store)
+    assert keys(store) == [f"{PREFIX}/upload"]
+    pass_time(db, timedelta(days=1))
+    removals.carry_out_due(db, store)
+    assert keys(store) == waiting(db) == []
+
+
+def test_what_is_claimed_stays(db: Database, store: Store, put: Callable[[str], None]) -> None:
+    removals.reserve(db, PREFIX)
+    put(f"{PREFIX}/upload")
+    with db.begin() as session:
+        removals.claim(session, PREFIX)
+    removals.give_up(db, store, PREFIX)
+    removals.carry_out_due(db, store)
+    assert keys(store) == [f"{PREFIX}/upload"]
+
+
+def test_what_is_given_up_is_gone_and_cannot_be_claimed(db: Database, store: Store, put: Callable[[str], None]) -> None:
+    removals.reserve(db, PREFIX)
+    put(f"{PREFIX}/upload")
+    removals.give_up(db, store, PREFIX)
+    assert keys(store) == waiting(db) == []
+    with pytest.raises(ProblemError, match="given up before it became a file"), db.begin() as session:
+        removals.claim(session, PREFIX)
+
+
+def test_what_is_about_to_go_cannot_be_claimed(db: Database) -> None:
+    removals.reserve(db, PREFIX)
+    with db.begin() as session:
+        session.execute(update(RemovalRow).values(due_at=now(session)))
+    with pytest.raises(ProblemError), db.begin() as session:
+        removals.claim(session, PREFIX)
+
+
+def test_a_store_that_fails_is_asked_again(
+    db: Database,
+    store: Store,
+    put: Callable[[str], None],
+    add_file: Callable[..., str],
+    add_job: Callable[..., JobRow],
+    unreachable: Callable[[], None],
+) -> None:
+    file_id, job = add_file(), add_job()
+    put(f"files/{file_id}/upload")
+    put(f"jobs/{job.id}/trials/a.json")
+    records.cancel(db, OWNER, job.id)
+    files.delete(db, store, OWNER, file_id)
+    records.delete(db, store, OWNER, job.id)
+    assert sorted(waiting(db)) == [f"files/{file_id}", f"jobs/{job.id}"]
+    with pytest.raises(ProblemError, match="there is no file"):
+        files.get(db, OWNER, file_id)
+    unreachable()
+    removals.carry_out_due(db, store)
+    assert keys(store) == waiting(db) == []
