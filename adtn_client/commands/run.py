@@ -22,7 +22,9 @@ def serve() -> None:
     replace_process("service")
 
 
-def worker(queue: Annotated[Queue, typer.Option(help="jobs compresses models, files inspects uploads.")]) -> None:
+def worker(
+    queue: Annotated[Queue, typer.Option(help="jobs compresses models, files inspects uploads.")] = Queue.jobs,
+) -> None:
     """Run a worker for one queue in this process; a service needs one for each."""
     replace_process("worker", "--queue", queue.value)
 

@@ -30,9 +30,13 @@ MetadataValue = Annotated[str, StringConstraints(max_length=512)]
 class StructureSettings(Request):
     """A brick-wall for each weight; "auto" leaves a value to the planner."""
 
-    depth: Annotated[int, Field(ge=1, le=64)] | Auto = "auto"
-    gate_sites: Annotated[int, Field(ge=2, le=8)] | Auto = "auto"
-    activation: Activation = "relu"
+    depth: Annotated[int, Field(ge=1, le=64)] | Auto = Field(
+        default="auto", description="TN layers: how many rows of gates lie one upon the other."
+    )
+    gate_sites: Annotated[int, Field(ge=2, le=8)] | Auto = Field(
+        default="auto", description="Neighbouring sites that each gate acts on."
+    )
+    activation: Activation = Field(default="relu", description="Between TN layers.")
 
 
 def _kind_of_structure(value: Any) -> str:
@@ -86,9 +90,12 @@ class CompressionSettings(Request):
     structure: StructureOrAuto = Field(
         default="auto",
         description='With "auto" and a target, the worker measures each layer at a few sizes and spends the numbers '
-        "where they matter.",
+        "where they matter. An object: a brick-wall of that form for each layer, the paper's own.",
     )
-    target: TargetSettings | None = None
+    target: TargetSettings | None = Field(
+        default=None,
+        description="Null: about as many numbers for each layer as two TN layers of two-site gates have.",
+    )
     gate_bits: Annotated[int, Field(ge=2, le=8)] | None = Field(
         default=None,
         description="Store each number of the gates as an entropy-coded integer of so many bits; fine-tuning trains "
@@ -100,23 +107,34 @@ class SearchSettings(Request):
     """Caps of the search for `max_accuracy_drop`; with other targets, measuring layers may take half of the time."""
 
     max_trials: int = Field(default=8, ge=1, le=64, description="Sizes that are tried, each as a whole job does it.")
-    max_minutes: float = Field(default=30.0, gt=0, le=7 * 24 * 60, description="A trial that takes longer is dropped.")
+    max_minutes: float = Field(
+        default=30.0,
+        gt=0,
+        le=7 * 24 * 60,
+        description="Of the whole search: of measuring the layers, the control and all trials together. The trial that "
+        "runs when they are over is dropped. With `parameters` or `ratio`, measuring may take half of them. At most "
+        "three quarters of the server's `ADTN_TASK_LIMIT_S`.",
+    )
 
 
 class FitSettings(Request):
     """How each ADTN is fitted to its weight."""
 
-    steps: int = Field(default=200, ge=0, le=100_000)
-    learning_rate: LearningRate = 0.02
+    steps: int = Field(default=200, ge=0, le=100_000, description="Of Adam, for each weight.")
+    learning_rate: LearningRate = Field(default=0.02, description="At its peak.")
 
 
 class FineTuneSettings(Request):
     """How the compressed model is trained on the data set."""
 
-    epochs: int = Field(default=3, ge=0, le=1000)
-    learning_rate: LearningRate = 0.005
-    gate_learning_rate: LearningRate | Auto = "auto"
-    batch_size: int = Field(default=256, ge=1, le=65_536)
+    epochs: int = Field(default=3, ge=0, le=1000, description="Passes over the training samples. 0: the fit alone.")
+    learning_rate: LearningRate = Field(default=0.005, description="Of what stayed dense, at its peak.")
+    gate_learning_rate: LearningRate | Auto = Field(
+        default="auto",
+        description="Of the gates. `auto` is 8 times `learning_rate`, and less for many numbers, more TN layers and "
+        "larger gates. Where an epoch has few steps (small data, large batches), about `learning_rate` is better.",
+    )
+    batch_size: int = Field(default=256, ge=1, le=65_536, description="Samples of a step.")
     natural_epochs: int = Field(
         default=0,
         ge=0,
@@ -133,9 +151,9 @@ class FineTuneSettings(Request):
         "learning rate, batches and `augment`: what it lacks on these samples the compressed model would lack too. A "
         "search trains it without the held-out samples. Not with frozen dense weights.",
     )
-    schedule: Schedule = "cosine"
-    distill: bool = True
-    temperature: float = Field(default=2.0, gt=0, le=100)
+    schedule: Schedule = Field(default="cosine", description="How rates fall: `cosine` or `one_cycle`.")
+    distill: bool = Field(default=True, description="Imitate the outputs of the original too, besides the labels.")
+    temperature: float = Field(default=2.0, gt=0, le=100, description="Softens the outputs that are imitated.")
     dense: Dense = Field(
         default="train",
         description='"freeze" leaves what stayed dense as it is, biases included, and trains the gates alone: layers '
@@ -165,8 +183,12 @@ class FineTuneSettings(Request):
 class NormalizeSettings(Request):
     """Mean and standard deviation of each channel, applied after 8-bit values are scaled to [0, 1]."""
 
-    mean: list[Annotated[float, Field(ge=-1e6, le=1e6)]] = Field(min_length=1, max_length=1024)
-    std: list[Annotated[float, Field(gt=0, le=1e6)]] = Field(min_length=1, max_length=1024)
+    mean: list[Annotated[float, Field(ge=-1e6, le=1e6)]] = Field(
+        min_length=1, max_length=1024, description="Of each channel."
+    )
+    std: list[Annotated[float, Field(gt=0, le=1e6)]] = Field(
+        min_length=1, max_length=1024, description="Standard deviation of each channel."
+    )
 
     @model_validator(mode="after")
     def _same_length(self) -> Self:
@@ -218,7 +240,7 @@ class AugmentSettings(Request):
 class JobSettings(Request):
     """All that a job does follows from these and from the files that they name."""
 
-    checkpoint: FileId
+    checkpoint: FileId = Field(description="The id of an upload with that purpose.")
     architecture: Annotated[str, StringConstraints(min_length=1, max_length=140)] | None = Field(
         default=None,
         description="A name of `GET /v1/architectures`; or `torchvision/NAME`, `timm/NAME`, `transformers/NAME`, of a "
@@ -229,14 +251,20 @@ class JobSettings(Request):
         description="For `transformers/NAME`: what the `config.json` beside the checkpoint holds. Fields that are not "
         "given have the defaults of the class.",
     )
-    dataset: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    dataset: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = Field(
+        default=None,
+        description="The id of an upload with that purpose, or a name of `GET /v1/datasets`. Null: weights are fitted, "
+        "and nothing is trained or evaluated.",
+    )
     compression: CompressionSettings = Field(default_factory=CompressionSettings)
     fit: FitSettings = Field(default_factory=FitSettings)
     fine_tune: FineTuneSettings = Field(default_factory=FineTuneSettings)
     search: SearchSettings = Field(default_factory=SearchSettings)
     image: ImageSettings = Field(default_factory=ImageSettings)
-    normalize: NormalizeSettings | None = None
-    augment: AugmentSettings | None = None
+    normalize: NormalizeSettings | None = Field(
+        default=None, description="What the original's own training did to its images."
+    )
+    augment: AugmentSettings | None = Field(default=None, description="Random changes of the training images.")
     exports: list[Export] = Field(
         default=["adtn", "dense"],
         min_length=1,
@@ -245,9 +273,11 @@ class JobSettings(Request):
         "original keys and shapes in safetensors and for torch.load; `onnx` and `pt2`, programs that hold the gates "
         "and decode them. Programs need an architecture, or a checkpoint that carries its graph.",
     )
-    seed: int = Field(default=0, ge=0, le=2**32 - 1)
-    name: Name | None = None
-    metadata: dict[MetadataKey, MetadataValue] = Field(default={}, max_length=16)
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="The same one gives the same job on the same machine.")
+    name: Name | None = Field(default=None, description="For people.")
+    metadata: dict[MetadataKey, MetadataValue] = Field(
+        default={}, max_length=16, description="Texts by key, for programs; returned as they are."
+    )
     made_with: dict[str, Any] | None = Field(
         default=None, exclude=True, description="Files and versions in a `recipe.json`; not read and not kept."
     )

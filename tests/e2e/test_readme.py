@@ -65,7 +65,6 @@ def test_the_python_example_runs(
     original = copy.deepcopy(trained)
     names = {
         "model": copy.deepcopy(trained),
-        "original": original,
         "train_x": digits.train_x[:200],
         "train_y": digits.train_y[:200],
     }
@@ -78,3 +77,12 @@ def test_the_python_example_runs(
     model = DigitsLeNet()
     model.load_state_dict(state)
     torch.testing.assert_close(model(digits.test_x), names["model"].eval()(digits.test_x))
+
+
+def test_the_example_of_the_client_runs(
+    stack: Stack, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(checkpoint, tmp_path / "lenet.safetensors")
+    exec(block("client.files.upload(").replace("http://127.0.0.1:8000", stack.url), {})  # the block is ours
+    DigitsLeNet().load_state_dict(load_file(tmp_path / "model.dense.safetensors"))
