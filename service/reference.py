@@ -87,7 +87,8 @@ def _allowed(schema: Schema) -> str:
     if "enum" in schema:
         return ", ".join(f"`{choice}`" for choice in schema["enum"])
     kind = {"integer": "whole number", "number": "number", "array": "list", "boolean": "true or false"}
-    text = kind.get(schema.get("type", ""), schema.get("type", "any"))
+    name = str(schema.get("type", "any"))
+    text = kind.get(name, name)
     if "exclusiveMinimum" in schema:
         text += f" above {schema['exclusiveMinimum']:,} and up"
     elif "minimum" in schema:
