@@ -26,6 +26,9 @@ def allocate(candidates: Candidates, target: Target, curves: Mapping[str, Curve]
 
     Each starts on its lowest rung. Then, again and again, the step up that lowers the loss most for each number that it
     costs is taken, from among those that still fit. What stays dense counts towards the target with all its entries.
+    Between the highest rung and that there is none, so a layer that has come to its highest may find the room for the
+    last step taken by others: the same is tried with each such layer dense from the start, and the least loss counts.
+    Something is encoded however large the target.
 
     Args:
         candidates: The layers, with the structures to choose from.
@@ -41,12 +44,9 @@ def allocate(candidates: Candidates, target: Target, curves: Mapping[str, Curve]
         raise PlanError("target_unreachable", target_unreachable(target, layers, candidates.smallest))
     least_ratio = AUTO_MIN_RATIO if candidates.may_stay_dense else 1.0
     ladders = [_options(item, curves or {}, least_ratio) for item in candidates.items]
-    dense = [Option(item.layer.entries, 0.0, None) for item in candidates.items]
-    chosen = _climb(
-        [[*ladder, top] for ladder, top in zip(ladders, dense, strict=True)] if candidates.may_stay_dense else ladders,
-        limit,
-    )
-    if all(option.structure is None for option in chosen):
+    if candidates.may_stay_dense:
+        chosen = _climb_to_dense(ladders, [item.layer.entries for item in candidates.items], limit)
+    else:
         chosen = _climb(ladders, limit)
     pairs = [(item.layer, option.structure) for item, option in zip(candidates.items, chosen, strict=True)]
     return Plan(
@@ -79,6 +79,25 @@ def _options(candidate: Candidate, curves: Mapping[str, Curve], least_ratio: flo
     curve = curves.get(candidate.layer.key) or even(candidate.layer.entries)
     rungs = [rung for rung in candidate.rungs if rung.parameters * least_ratio <= candidate.layer.room]
     return [Option(rung.parameters, curve.at(rung.parameters), rung) for rung in rungs]
+
+
+def _climb_to_dense(ladders: Sequence[Sequence[Option]], entries: Sequence[int], limit: int) -> list[Option]:
+    """Climb ladders at whose top the layer stays dense; at least one does not.
+
+    Args:
+        ladders: Without that top.
+        entries: Of the dense layers.
+        limit: For all layers.
+    """
+    tops = [Option(count, 0.0, None) for count in entries]
+    whole = [[*ladder, top] for ladder, top in zip(ladders, tops, strict=True)]
+    limit = min(limit, sum(entries) - 1)
+    least = sum(ladder[0].parameters for ladder in ladders)
+    found = [_climb(whole, limit)]
+    for i, option in enumerate(found[0]):
+        if option is ladders[i][-1] and least - ladders[i][0].parameters + entries[i] <= limit:
+            found.append(_climb([*whole[:i], [tops[i]], *whole[i + 1 :]], limit))
+    return min(found, key=lambda chosen: sum(option.loss for option in chosen))
 
 
 def _climb(ladders: Sequence[Sequence[Option]], limit: int) -> list[Option]:

@@ -13,7 +13,7 @@ from adtn.errors import PlanError
 from adtn.ladder import ladder
 from adtn.layer import Layer
 from adtn.module import ADTN
-from adtn.plan import Plan, Target
+from adtn.plan import AUTO_MIN_RATIO, Plan, Target
 from adtn.storing import stored_bytes
 
 TWINS = (Layer("a", "a.weight", "linear", (64, 64)), Layer("b", "b.weight", "linear", (64, 64)))
@@ -117,10 +117,40 @@ def test_a_named_layer_is_encoded_whatever_it_costs() -> None:
     assert set(sizes(allocate(candidates(TWINS, ["a", "b"]), Target(parameters=6000), curves))) == {"a", "b"}
 
 
-def test_room_for_everything_encodes_all_the_same() -> None:
-    plan = allocate(candidates(LENET_AND_STEPS), Target(parameters=10**6))
-    assert set(sizes(plan)) == set(THREE)
-    assert all(entry.parameters < entry.original for entry in plan.entries)
+def test_room_for_everything_encodes_something_all_the_same() -> None:
+    found = candidates(LENET_AND_STEPS)
+    plans = [allocate(found, Target(parameters=limit)) for limit in (found.original - 1, found.original, 10**6)]
+    assert sizes(plans[0]) == sizes(plans[1]) == sizes(plans[2])
+    assert plans[0].entries
+    assert all(entry.parameters < entry.original for entry in plans[0].entries)
+
+
+def test_more_room_never_makes_the_expected_loss_larger() -> None:
+    found = candidates(LENET_AND_STEPS)
+    curves = {
+        "conv2.weight": measured([(100, 0.5), (1000, 0.1)], 2400),
+        "fc1.weight": measured([(500, 9.0), (5000, 5.0), (20_000, 3.0)], 48_000),
+        "fc2.weight": measured([(300, 0.5), (3000, 0.2)], 10_080),
+    }
+
+    def loss(limit: int) -> float:
+        plan = allocate(found, Target(parameters=limit), curves)
+        return sum(curves[entry.layer.key].at(entry.parameters) for entry in plan.entries)
+
+    losses = [loss(limit) for limit in (2000, 8000, 20_000, 40_000, 50_000, 56_000, 60_000, 60_479, 60_480, 10**6)]
+    assert losses == sorted(losses, reverse=True)
+    options = [
+        [(item.layer.entries, 0.0)]
+        + [
+            (rung.parameters, curves[item.layer.key].at(rung.parameters))
+            for rung in item.rungs
+            if AUTO_MIN_RATIO * rung.parameters <= item.layer.entries
+        ]
+        for item in found.items
+    ]
+    for limit in (40_000, 50_000, 56_000, 60_000):
+        fitting = [chosen for chosen in itertools.product(*options) if sum(size for size, _ in chosen) <= limit]
+        assert loss(limit) <= 1.1 * min(sum(lost for _, lost in chosen) for chosen in fitting)
 
 
 def test_auto_says_of_every_other_layer_why_it_stays_dense() -> None:
