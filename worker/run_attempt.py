@@ -1,10 +1,12 @@
 """One attempt at a job, whose lease is held: run the pipeline, write down how it ended."""
 
 import logging
+import time
 from pathlib import Path
 
 import torch
 from celery.exceptions import SoftTimeLimitExceeded
+from sqlalchemy.exc import OperationalError
 
 from adtn import recycling
 from adtn.errors import AdtnError, ExportError, NotSampleWise, PlanError, TrainingDiverged
@@ -33,6 +35,7 @@ def run_attempt(lease: Lease, keeper: LeaseKeeper, folder: Path, resources: Reso
     Raises:
         Lost: Another attempt holds the job.
         LeaseLost: The same, found while writing.
+        OperationalError: The database is away.
     """
     try:
         job = records.load_for_worker(resources.db, lease.job_id)
@@ -43,15 +46,15 @@ def run_attempt(lease: Lease, keeper: LeaseKeeper, folder: Path, resources: Reso
         )
         outcome = run_pipeline(job, resources.store, folder, progress)
         keeper.check()
-        finish(resources, lease, outcome)
+        finish(resources, lease, keeper, outcome)
     except Cancelled:
         leases.cancelled(resources.db, lease)
     except ShuttingDown:
         leases.release(resources.db, lease, SHUT_DOWN)
         try_publish_job(resources.db, resources.app, lease.job_id)
         return
-    except (Lost, LeaseLost):
-        raise
+    except (Lost, LeaseLost, OperationalError):
+        raise  # without a database there is no end to write: the job is taken back when the lease ends
     except Exception as error:
         problem = problem_of(error)
         log.log(logging.ERROR if problem.code == "internal_error" else logging.INFO, "%s", problem, exc_info=error)
@@ -62,20 +65,33 @@ def run_attempt(lease: Lease, keeper: LeaseKeeper, folder: Path, resources: Reso
 
 
 def publish(resources: Resources, lease: Lease, progress: Progress, kind: Kind) -> None:
-    """Write progress to the row; a new stage is an event too."""
-    leases.progress(resources.db, lease, progress)
-    if kind == "stage":
-        leases.note(resources.db, lease, "job.stage", {"stage": progress.stage, "message": progress.message})
+    """Write progress to the row; a new stage is an event too.
+
+    A database that is away for a while costs no job: whether the lease still holds is for its keeper to find out.
+    """
+    try:
+        leases.progress(resources.db, lease, progress)
+        if kind == "stage":
+            leases.note(resources.db, lease, "job.stage", {"stage": progress.stage, "message": progress.message})
+    except OperationalError as error:
+        log.warning("job %s: its progress was not written: %s", lease.job_id, error)
 
 
-def finish(resources: Resources, lease: Lease, outcome: Outcome) -> None:
-    """Store the artifacts under this attempt's own keys, then let the row name them."""
+def finish(resources: Resources, lease: Lease, keeper: LeaseKeeper, outcome: Outcome) -> None:
+    """Store the artifacts under this attempt's own keys, then let the row name them, as soon as the database can."""
     rows = []
     for artifact in outcome.artifacts:
         key = f"jobs/{lease.job_id}/{lease.attempt}/{artifact.name}"
         resources.store.put_file(key, artifact.path)
         rows.append(ArtifactRow(artifact.name, artifact.kind, artifact.bytes, artifact.sha256, key))
-    leases.succeed(resources.db, lease, outcome.report, rows)
+    while True:
+        try:
+            leases.succeed(resources.db, lease, outcome.report, rows)
+            return
+        except OperationalError as error:
+            log.warning("job %s: its end was not written: %s", lease.job_id, error)
+            time.sleep(resources.settings.lease_poll_s)
+            keeper.check()
 
 
 def forget(resources: Resources, lease: Lease) -> None:

@@ -3,6 +3,8 @@
 import logging
 from pathlib import Path
 
+from sqlalchemy.exc import OperationalError
+
 from jobs import leases
 from jobs.leases import Lease, LeaseLost
 from jobs.problems import ProblemError
@@ -38,6 +40,8 @@ def run_job(job_id: str, resources: Resources) -> None:
             _attempt(lease, keeper, folder, resources)
         except (Lost, LeaseLost):
             log.warning("job %s: attempt %s lost its lease", job_id, lease.attempt)
+        except OperationalError:
+            log.exception("job %s: the database is away; the job is taken back when its lease ends", job_id)
 
 
 def _attempt(lease: Lease, keeper: LeaseKeeper, folder: Path, resources: Resources) -> None:

@@ -55,13 +55,15 @@ def test_a_change_that_the_samples_cannot_tell_is_named(artifacts: list[Artifact
 
 
 def test_a_teacher_that_training_has_made_worse_is_named(artifacts: list[Artifact]) -> None:
-    def with_teacher(share: float) -> list[str]:
-        found = replace(accuracies(10_000, 9800, 600, 100), teacher=share)
+    def with_teacher(samples: int, lost: int, won: int) -> list[str]:
+        right = 98 * samples // 100
+        before = accuracies(samples, right, samples // 10, 0)
+        found = replace(before, teacher=(right - lost + won) / samples, correction=Change(samples, lost, won))
         return codes(found, artifacts, 1000, NO_TARGET, None)
 
-    assert with_teacher(0.9790) == []  # the interval of the difference of two such shares is 0.4 points
-    assert with_teacher(0.9850) == []
-    assert with_teacher(0.9700) == ["teacher_worse"]
+    # McNemar's exact p is 0.016 for 7 and 0 samples, 2e-7 for 60 and 15, and 0.51 for 100 and 90.
+    assert with_teacher(360, 7, 0) == with_teacher(10_000, 60, 15) == ["teacher_worse"]
+    assert with_teacher(10_000, 100, 90) == with_teacher(10_000, 15, 60) == with_teacher(360, 0, 0) == []
 
 
 def test_a_collapse_is_named_where_only_the_teacher_was_good(artifacts: list[Artifact]) -> None:

@@ -15,6 +15,7 @@ from support.worker_jobs import add_file, without_verification
 from torch import Tensor, nn
 
 from adtn import FineTuned
+from adtn.encoding import encoded
 from adtn.errors import TrainingDiverged
 from adtn.fitting import FitTask, fit_each
 from adtn.module import ADTN
@@ -35,7 +36,7 @@ from worker.pipeline import kept as kept_module
 from worker.pipeline import trials
 from worker.pipeline.progress import ProgressReporter, shares_of
 from worker.pipeline.run import Outcome, run_pipeline
-from worker.pipeline.trials import Trials
+from worker.pipeline.trials import Measured, Trials
 from worker.resources import Resources, open_resources
 
 Run = Callable[..., Outcome]
@@ -281,7 +282,7 @@ def test_the_change_in_the_report_is_that_of_its_accuracies(searched: Searched) 
 def test_no_model_that_keeps_the_accuracy_fails_with_the_best_found(
     make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Trials, "_compressed_accuracy", lambda self, plan: (self.baseline - 0.2, FineTuned()))
+    monkeypatch.setattr(Trials, "_compressed", lambda self, _plan: Measured(self.baseline - 0.2, FineTuned(), False))
     with pytest.raises(ProblemError, match=r"best of \d trials .* 20 points below") as raised:
         run(make_job(compression=target(max_accuracy_drop=1)))
     assert raised.value.code == "accuracy_not_kept"
@@ -305,21 +306,45 @@ def test_weights_of_several_dtypes_are_no_group(
     assert raised.value.code == "group_invalid"
 
 
+@pytest.mark.parametrize("diverges", [True, False])
 def test_where_training_makes_large_models_worse_smaller_ones_are_tried(
-    make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
+    diverges: bool,
+    resources: Resources,
+    tmp_path: Path,
+    make_job: Callable[..., JobRecord],
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As with a learning rate that is too high for them."""
-    tried: list[int] = []
+    fine_tune = trials.fine_tune
+    first: list[int] = []
 
-    def worse(self: Trials, plan: Plan) -> tuple[float, FineTuned]:
-        tried.append(plan.parameters)
-        rose = FineTuned(first_loss=1.0, last_loss=2.0)
-        return (0.1, rose) if plan.parameters > tried[0] / 2 else (self.baseline, FineTuned())
+    def worse(model: nn.Module, samples: tuple[Tensor, Tensor], settings: JobSettings, *others: Any) -> FineTuned:
+        gates = sum(found.gates.numel() for found in encoded(model).values())
+        if gates:
+            first.append(gates)
+        if first and gates > first[0] / 2:
+            if diverges:
+                raise TrainingDiverged("the loss is nan")
+            for found in encoded(model).values():
+                torch.nn.init.zeros_(found.gates)
+            return FineTuned(first_loss=1.0, last_loss=2.0)
+        return fine_tune(model, samples, settings, *others)
 
-    monkeypatch.setattr(Trials, "_compressed_accuracy", worse)
-    report = run(make_job(compression=target(max_accuracy_drop=1))).report
-    assert report["parameters"]["encoded"]["compressed"] == min(tried) < tried[0] / 2
-    assert report["search"]["trials"][0]["loss_rose"]
+    monkeypatch.setattr(trials, "fine_tune", worse)
+    save_file(trained_lenet(datasets.load("digits")).state_dict(), tmp_path / "trained.safetensors")
+    job = make_job(
+        checkpoint=add_file(resources, tmp_path / "trained.safetensors", "checkpoint"),
+        compression=target(max_accuracy_drop=20),
+        fit={"steps": 0},
+        fine_tune={"epochs": 12, "batch_size": 32},
+    )
+    found = run(job).report["search"]["trials"]
+    sizes = [trial["encoded_parameters"] for trial in found]
+    assert found[0]["loss_rose"]
+    assert not found[0]["kept"]
+    assert sizes[1] < sizes[0], "a larger one would be harder still to train"
+    assert all(trial["loss_rose"] == (trial["encoded_parameters"] > sizes[0] / 2) for trial in found)
 
 
 def test_a_model_that_training_makes_worse_is_left_as_it_was_fitted(
@@ -341,20 +366,23 @@ def test_a_model_that_training_makes_worse_is_left_as_it_was_fitted(
 def test_a_size_at_which_training_diverges_does_not_end_the_search(
     make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tried: list[int] = []
-    compressed_accuracy = Trials._compressed_accuracy
+    """In few bits there is no fit to fall back on."""
+    fine_tune = trials.fine_tune
+    seen: list[bool] = []
 
-    def diverge_at_first(self: Trials, plan: Plan) -> tuple[float, FineTuned | None]:
-        tried.append(plan.parameters)
-        if len(tried) == 1:
+    def diverge_at_first(model: nn.Module, *others: Any) -> FineTuned:
+        seen.append(bool(encoded(model)))
+        if seen.count(True) == 1 and seen[-1]:
             raise TrainingDiverged("the loss is nan")
-        return compressed_accuracy(self, plan)
+        return fine_tune(model, *others)
 
-    monkeypatch.setattr(Trials, "_compressed_accuracy", diverge_at_first)
-    report = run(make_job(compression=target(max_accuracy_drop=100), search={"max_trials": 2})).report
-    assert [trial["kept"] for trial in report["search"]["trials"]] == [False, True]
-    assert report["search"]["trials"][0]["heldout_accuracy"] is None
-    assert report["parameters"]["encoded"]["compressed"] == tried[1] > tried[0]
+    monkeypatch.setattr(trials, "fine_tune", diverge_at_first)
+    wish = {**target(max_accuracy_drop=100), "gate_bits": 6}
+    report = run(make_job(compression=wish, search={"max_trials": 2})).report
+    first, second = report["search"]["trials"]
+    assert (first["kept"], first["heldout_accuracy"], first["loss_rose"]) == (False, None, True)
+    assert second["kept"]
+    assert report["parameters"]["encoded"]["compressed"] == second["encoded_parameters"]
 
 
 def test_where_the_final_training_diverges_the_model_is_that_of_its_trial(
@@ -387,6 +415,30 @@ def test_where_the_final_training_diverges_the_model_is_that_of_its_trial(
     assert report["fine_tuning"]["samples"] == 6 * (1437 - 287)
     (told,) = [warning for warning in report["warnings"] if warning["code"] == "trained_as_tried"]
     assert "the loss is nan at step 7" in told["detail"]
+    (trial,) = report["search"]["trials"]
+    assert report["accuracy"]["final"] == pytest.approx(trial["heldout_accuracy"], abs=0.08)
+
+
+def test_where_the_final_training_ruins_the_model_it_is_that_of_its_trial(
+    make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fine_tune = trials.fine_tune
+    seen: list[int] = []
+
+    def ruin_on_all(model: nn.Module, samples: tuple[Tensor, Tensor], *others: Any) -> FineTuned:
+        seen.append(len(samples[1]))
+        if len(seen) == 1:
+            for parameter in model.parameters():
+                torch.nn.init.zeros_(parameter)
+            return FineTuned(first_loss=1.0, last_loss=2.3)
+        return fine_tune(model, samples, *others)
+
+    monkeypatch.setattr("worker.pipeline.run.fine_tune", ruin_on_all)
+    wish = {"epochs": 6, "batch_size": 64}
+    report = run(make_job(compression=target(max_accuracy_drop=100), search={"max_trials": 1}, fine_tune=wish)).report
+    assert seen == [1437, 1437 - 287]
+    (told,) = [warning for warning in report["warnings"] if warning["code"] == "trained_as_tried"]
+    assert "the loss rose" in told["detail"]
     (trial,) = report["search"]["trials"]
     assert report["accuracy"]["final"] == pytest.approx(trial["heldout_accuracy"], abs=0.08)
 
@@ -453,13 +505,13 @@ def cut_short(make_job: Callable[..., JobRecord], run: Run) -> JobRecord:
 def tried(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of all trials that are run from now on."""
     sizes: list[int] = []
-    compressed_accuracy = Trials._compressed_accuracy
+    compressed = Trials._compressed
 
-    def counted(self: Trials, plan: Plan) -> tuple[float, FineTuned | None]:
+    def counted(self: Trials, plan: Plan) -> Measured:
         sizes.append(plan.parameters)
-        return compressed_accuracy(self, plan)
+        return compressed(self, plan)
 
-    monkeypatch.setattr(Trials, "_compressed_accuracy", counted)
+    monkeypatch.setattr(Trials, "_compressed", counted)
     return sizes
 
 

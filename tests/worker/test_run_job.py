@@ -1,13 +1,15 @@
 """One attempt at a job: what the row says afterwards, and that an attempt which lost its lease writes nothing."""
 
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from sqlalchemy.exc import OperationalError
 
-from jobs import records
+from jobs import leases, records
 from jobs.database import Database
 from jobs.problems import ProblemError
 from jobs.tables import ArtifactRecord
@@ -44,6 +46,27 @@ def test_finished_job_is_not_run_again(resources: Resources, db: Database, job_i
     run_job(job_id, resources)
     after = records.get(db, "local", job_id)
     assert (after.attempt, after.finished_at) == (before.attempt, before.finished_at)
+
+
+@pytest.mark.usefixtures("unverified")
+@pytest.mark.parametrize("write", ["progress", "note", "succeed"])
+def test_a_database_that_is_away_for_a_while_costs_no_job(
+    write: str, resources: Resources, db: Database, job_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = getattr(leases, write)
+    calls: list[int] = []
+
+    def fail_at_first(*arguments: object) -> object:
+        calls.append(1)
+        if len(calls) == 1:
+            raise OperationalError("UPDATE jobs", {}, sqlite3.OperationalError("database is locked"))
+        return whole(*arguments)
+
+    monkeypatch.setattr(leases, write, fail_at_first)
+    run_job(job_id, resources)
+    assert len(calls) > 1
+    row = records.get(db, "local", job_id)
+    assert (row.status, row.attempt) == ("succeeded", 1)
 
 
 def test_job_that_is_gone_is_no_error(resources: Resources) -> None:

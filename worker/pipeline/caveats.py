@@ -81,13 +81,10 @@ def _at_chance(accuracies: Accuracies) -> Caveat | None:
 
 
 def _teacher_worse(accuracies: Accuracies) -> Caveat | None:
-    if accuracies.teacher is None:
+    correction = accuracies.correction
+    if correction is None or -correction.share <= correction.noise:
         return None
-    samples = (accuracies.samples, accuracies.samples)
-    if accuracies.baseline - accuracies.teacher <= noise_of_difference(
-        accuracies.baseline, accuracies.teacher, samples
-    ):
-        return None
+    assert accuracies.teacher is not None
     return _caveat(
         "teacher_worse",
         f"teacher_epochs have made the original worse, before it was compressed and imitated: it is right on "
@@ -156,12 +153,16 @@ def caveats_of_network(architecture: Architecture | None, *, computed: bool) -> 
     return [caveat for caveat in found if computed or caveat["code"] != AMBIGUOUS]
 
 
-def trained_as_tried(error: Exception) -> Caveat:
-    """What is to be said where the chosen size could only be trained as its trial was."""
+def trained_as_tried(reason: str) -> Caveat:
+    """What is to be said where the chosen size could only be trained as its trial was.
+
+    Args:
+        reason: What became of the other training.
+    """
     return _caveat(
         "trained_as_tried",
-        f"the training on all samples diverged ({error}): the model is that of its trial, which was trained without "
-        "the held-out samples",
+        f"the training on all samples came to nothing ({reason}): the model is that of its trial, which was trained "
+        "without the held-out samples",
     )
 
 

@@ -132,10 +132,10 @@ def require_possible_choice(attempt: Attempt) -> None:
 
     Raises:
         ProblemError: There is no such plan, or nothing to hold out for a search.
-        NotSampleWise: Natural-gradient epochs are impossible, whatever measuring will say.
+        NotSampleWise: Natural-gradient epochs are impossible.
     """
     settings, inputs = attempt.job.settings, attempt.inputs
-    plan, found = plan_of(settings.compression, attempt.layers), to_measure(settings.compression, attempt.layers)
+    plan = plan_of(settings.compression, attempt.layers)
     if inputs.dataset is None:
         return
     if is_searched(settings.compression):
@@ -145,7 +145,5 @@ def require_possible_choice(attempt: Attempt) -> None:
                 "dataset_invalid",
                 f"max_accuracy_drop: expected enough training samples to hold some out, got {len(held.train)}",
             )
-    elif found is not None:
-        require_natural_epochs(settings, inputs.model, found.original, found.smallest)
-    else:
+    else:  # measuring will share about as many numbers out
         require_natural_epochs(settings, inputs.model, plan.original, plan.parameters)

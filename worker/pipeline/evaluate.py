@@ -24,6 +24,7 @@ class Accuracies:
         change: From the first to the last, on the same samples.
         commonest: The share of the split's most frequent class: what a model reaches that always answers it.
         teacher: Accuracy of the checkpoint after it was trained further; None if it was not.
+        correction: From the checkpoint to that, likewise.
     """
 
     baseline: float
@@ -32,6 +33,7 @@ class Accuracies:
     change: Change
     commonest: float
     teacher: float | None = None
+    correction: Change | None = None
 
     @property
     def samples(self) -> int:
@@ -76,15 +78,20 @@ def accuracies_of(
         labels: Of the split, (N,).
         teacher: As `original`, after further training, if there was any.
     """
-    lost, won = int((original & ~compressed).sum()), int((compressed & ~original).sum())
     return Accuracies(
         baseline=share_of(original),
         after_fit=share_of(fitted),
         final=share_of(compressed),
-        change=Change(len(labels), lost, won),
+        change=_change(original, compressed),
         commonest=share_of(labels == labels.mode().values),
         teacher=None if teacher is None else share_of(teacher),
+        correction=None if teacher is None else _change(original, teacher),
     )
+
+
+def _change(first: Tensor, second: Tensor) -> Change:
+    """From the samples that one model answers rightly to those of another, each (N,), bool."""
+    return Change(len(first), int((first & ~second).sum()), int((second & ~first).sum()))
 
 
 def right_of_states(

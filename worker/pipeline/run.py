@@ -149,7 +149,7 @@ def train(
     teacher: nn.Module | None,
     measured: Measurements,
 ) -> dict[str, adtn.ADTN]:
-    """Fine-tune the fitted model on all training samples; where that diverges after a search, as its trial was.
+    """Fine-tune the fitted model on all training samples; where that comes to nothing after a search, as its trial was.
 
     Args:
         attempt: The job; its model is trained, or replaced by one that is.
@@ -164,16 +164,21 @@ def train(
     inputs, settings, on_step = attempt.inputs, attempt.job.settings, attempt.progress.step
     assert inputs.dataset is not None
     samples = inputs.dataset.train_x, inputs.dataset.train_y
-    spare = copy.deepcopy((inputs.model, fitted)) if chosen.search is not None else None
+    if chosen.search is None:
+        measured.fine_tuned = fine_tune(inputs.model, samples, settings, teacher, on_step)
+        return fitted
+    spare = copy.deepcopy((inputs.model, fitted))
     try:
         measured.fine_tuned = fine_tune(inputs.model, samples, settings, teacher, on_step)
+        if not measured.fine_tuned.loss_rose:
+            return fitted
+        reason = "the loss rose"
     except TrainingDiverged as error:
-        if spare is None:
-            raise
-        inputs.model, fitted = spare
-        samples = parts_of(inputs.dataset, settings.seed).samples(inputs.dataset)
-        measured.fine_tuned = fine_tune(inputs.model, samples, settings, teacher, on_step)
-        measured.training_caveats = [trained_as_tried(error)]
+        reason = str(error)
+    inputs.model, fitted = spare
+    samples = parts_of(inputs.dataset, settings.seed).samples(inputs.dataset)
+    measured.fine_tuned = fine_tune(inputs.model, samples, settings, teacher, on_step)
+    measured.training_caveats = [trained_as_tried(reason)]
     return fitted
 
 

@@ -44,7 +44,7 @@ class Trial:
             further likewise; None likewise.
         seconds: That the trial took.
         kept: Whether it keeps the promise.
-        loss_rose: Whether training made it worse.
+        loss_rose: Whether training made it worse, or diverged.
         fine_tuned: Whether it counts as it was trained; False where it is better as it was fitted.
     """
 
@@ -63,6 +63,21 @@ class Trial:
         if self.drop is None:
             return f"{size}: training diverged"
         return f"{size}: {self.drop:g} points below" + (", and training made it worse" if self.loss_rose else "")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a compressed model came to on held-out data.
+
+    Attributes:
+        accuracy: Of the model as it was trained or as it was fitted, whichever counts; None if neither does.
+        tuned: What the training took; None if the model counts as it was fitted.
+        loss_rose: Whether the training made the model worse, or diverged.
+    """
+
+    accuracy: float | None
+    tuned: FineTuned | None
+    loss_rose: bool
 
 
 class Trials:
@@ -156,23 +171,19 @@ class Trials:
     def _tried(self, plan: Plan) -> Trial:
         """Run a trial."""
         started = time.monotonic()
-        accuracy: float | None
-        try:
-            accuracy, tuned = self._compressed_accuracy(plan)
-        except TrainingDiverged:  # of this size: another may well be trained
-            accuracy, tuned = None, None
-        drop = None if accuracy is None else self._drop(accuracy, tuned)
+        found = self._compressed(plan)
+        drop = None if found.accuracy is None else self._drop(found.accuracy, found.tuned)
         parameters = self._parameters(plan)
         trial = Trial(
             parameters=parameters,
             ratio=round(self._original / parameters, 2),
             encoded_parameters=plan.parameters,
-            heldout_accuracy=accuracy,
+            heldout_accuracy=found.accuracy,
             drop=None if drop is None else round(drop, 4),
             seconds=round(time.monotonic() - started, 3),
             kept=drop is not None and drop <= self.max_drop + ROUNDING,
-            loss_rose=accuracy is None or (tuned is not None and tuned.loss_rose),
-            fine_tuned=accuracy is None or tuned is not None,
+            loss_rose=found.loss_rose,
+            fine_tuned=found.accuracy is None or found.tuned is not None,
         )
         self._kept.keep(plan.to_json(), asdict(trial))
         return trial
@@ -186,13 +197,11 @@ class Trials:
         original = self.control if tuned is not None and self.control is not None else self.baseline
         return 100 * (original - accuracy)
 
-    def _compressed_accuracy(self, plan: Plan) -> tuple[float, FineTuned | None]:
-        """Fit, fine-tune on what is not held out, measure on what is; and what the training took, or None without it.
+    def _compressed(self, plan: Plan) -> Measured:
+        """Fit, fine-tune on what is not held out, measure on what is.
 
-        Whichever is nearer to the original counts. A training that diverges counts for nothing.
-
-        Raises:
-            TrainingDiverged: So it did, and gates in few bits are nothing without training.
+        Whichever is nearer to the original counts, as fitted or as trained. A training that diverges counts for
+        nothing: another size may well be trained. Gates in few bits are nothing without training.
         """
         step, settings = self._step_of(plan), self._attempt.job.settings
         model = copy.deepcopy(self._attempt.inputs.model)
@@ -206,13 +215,11 @@ class Trials:
         try:
             tuned = self._train(model, within(step, 0.25, 0.95))
         except TrainingDiverged:
-            if fitted is None:
-                raise
-            return fitted, None
+            return Measured(fitted, None, loss_rose=True)
         trained = self._accuracy(model, within(step, 0.95, 1.0))
         if fitted is None or self._drop(trained, tuned) <= self._drop(fitted, None):
-            return trained, tuned
-        return fitted, None
+            return Measured(trained, tuned, tuned.loss_rose)
+        return Measured(fitted, None, tuned.loss_rose)
 
     def _measure_control(self, step: Callable[[float, str], None]) -> None:
         """What the original has on the held-out samples without having seen them: trained further as trials are.
