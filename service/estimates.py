@@ -85,7 +85,11 @@ CODED = "the bytes of gates in few bits are an upper bound: how far entropy codi
 
 
 def estimate(
-    settings: JobSettings, plans: Sequence[Plan], checkpoint: FileRecord, dataset: FileRecord | None
+    settings: JobSettings,
+    plans: Sequence[Plan],
+    checkpoint: FileRecord,
+    dataset: FileRecord | None,
+    task_limit_s: float = math.inf,
 ) -> Estimate:
     """Predict the size, time and memory of a job.
 
@@ -94,6 +98,7 @@ def estimate(
         plans: What follows for the layers; several where the job has to search, from the smallest model upwards.
         checkpoint: The file, inspected.
         dataset: The data set, if it is a file.
+        task_limit_s: The longest that a job may take.
     """
     plan = plans[-1]
     widths = {layer["key"]: BYTES_OF_DTYPE.get(layer["dtype"], DEFAULT_BYTES) for layer in checkpoint.layers or []}
@@ -110,12 +115,13 @@ def estimate(
     is_hopeless = search is not None and before + search.seconds_a_trial > search.max_seconds
     if search:
         before = min(before + search.trials * search.seconds_a_trial, search.max_seconds)
+    seconds = round(START_SECONDS + teacher + before + once)
     return Estimate(
         layers=layers,
         skipped=[item.layer.name for item in plan.skipped],
         parameters=_size(plan.original, plan.parameters),
         bytes=_size(sum(layer.original_bytes for layer in layers), sum(layer.compressed_bytes for layer in layers)),
-        seconds=round(START_SECONDS + teacher + before + once),
+        seconds=seconds,
         memory_bytes=_memory(settings, plan, work, checkpoint, dataset),
         fine_tuning=work.view() if work.steps else None,
         rough=[*(PLANNED if search or measured else ()), "seconds", "memory_bytes"],
@@ -123,10 +129,19 @@ def estimate(
         notes=[
             *((SEARCHED,) if search else ()),
             *((HOPELESS,) if is_hopeless else ()),
+            *((_too_long(task_limit_s),) if seconds > task_limit_s else ()),
             *((MEASURED,) if measured else ()),
             *((CODED,) if gate_bits is not None else ()),
             *work.notes(),
         ],
+    )
+
+
+def _too_long(task_limit_s: float) -> str:
+    """The note where a job would not end in time."""
+    return (
+        f"a job may take {task_limit_s / 3600:g} hours here, and fails with time_limit after that: make the "
+        "fine-tuning shorter, search less, or ask for a larger ADTN_TASK_LIMIT_S"
     )
 
 

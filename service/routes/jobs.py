@@ -72,7 +72,7 @@ async def estimate_job(request: Request, resources: ResourcesDep, owner: OwnerDe
     settings = read_settings(await request.body())
     checkpoint, dataset = await run_in_threadpool(inspected, resources, owner, settings)
     plans = await run_in_threadpool(plans_for, settings.compression, checkpoint)
-    return estimate(settings, plans, checkpoint, dataset)
+    return estimate(settings, plans, checkpoint, dataset, resources.settings.task_limit_s)
 
 
 @router.get("", responses=responses())

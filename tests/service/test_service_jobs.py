@@ -475,6 +475,23 @@ def test_a_single_layer_has_nothing_to_share_and_is_not_measured(checkpoint: str
     assert (estimate["rough"], estimate["notes"]) == (["seconds", "memory_bytes"], [])
 
 
+def test_an_estimate_says_where_a_job_would_not_end_in_time(
+    checkpoint: str, upload: Callable[..., str], worker: Worker, api: httpx.Client
+) -> None:
+    dataset = upload(purpose="dataset", content=b"PK\x03\x04" + b" " * 600)
+    worker.inspect(dataset, splits={"train": 60_000, "test": 10_000}, shape=[1, None, None])
+
+    def notes(epochs: int) -> list[str]:
+        chosen = {"layers": ["fc1"], "structure": {"depth": 2}}
+        settings = {"checkpoint": checkpoint, "architecture": "lenet5", "dataset": dataset, "compression": chosen}
+        body = {**settings, "fine_tune": {"epochs": epochs, "batch_size": 1}, "image": {"resize": [1024, 1024]}}
+        found: list[str] = api.post("/v1/jobs/estimate", json=body).json()["notes"]
+        return found
+
+    assert not any("a job may take" in note for note in notes(1))
+    assert any("a job may take 24 hours here" in note for note in notes(1000))
+
+
 def test_an_estimate_for_an_accuracy_gives_the_sizes_that_will_be_tried(checkpoint: str, api: httpx.Client) -> None:
     def estimate(**search: float) -> dict[str, Any]:
         settings = {

@@ -59,8 +59,10 @@ def build(
         whole._attn_implementation = ATTENTION
         whole.use_cache = False
         with no_init_weights():  # they are loaded
-            network: nn.Module = network_class(whole)
-        return network
+            network = network_class(whole)
+        network.tie_weights()  # which `no_init_weights` leaves out as well
+        tied: nn.Module = network
+        return tied
 
     # The config is a stranger's: of a blank model nothing has numbers yet.
     meta = torch.device("meta")

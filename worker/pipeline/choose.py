@@ -19,6 +19,7 @@ from worker.pipeline.options import require_natural_epochs
 from worker.pipeline.progress import within
 from worker.pipeline.search import in_time
 from worker.pipeline.sensitivity import Sensitivity, measure
+from worker.pipeline.trainable import require_trainable
 from worker.pipeline.trials import Trials
 
 MEASURING = 0.1
@@ -131,13 +132,14 @@ def require_possible_choice(attempt: Attempt) -> None:
     """Refuse before any work what is known to be refused.
 
     Raises:
-        ProblemError: There is no such plan, or nothing to hold out for a search.
+        ProblemError: There is no such plan, nothing to hold out for a search, or a training that would break at once.
         NotSampleWise: Natural-gradient epochs are impossible.
     """
     settings, inputs = attempt.job.settings, attempt.inputs
     plan = plan_of(settings.compression, attempt.layers)
     if inputs.dataset is None:
         return
+    require_trainable(settings.fine_tune, inputs.model, inputs.dataset.train_x)
     if is_searched(settings.compression):
         held = parts_of(inputs.dataset, settings.seed)
         if not len(held.heldout_y):
