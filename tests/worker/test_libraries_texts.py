@@ -105,6 +105,43 @@ def test_a_token_that_only_the_config_names_starts_a_decoder() -> None:
     torch.testing.assert_close(built.model.eval()(samples.float()), expected)
 
 
+@pytest.mark.parametrize("kept", ["model.shared.weight", "model.decoder.embed_tokens.weight"])
+def test_of_tied_embeddings_any_one_key_is_enough(kept: str, resources: Resources, tmp_path: Path) -> None:
+    import transformers
+
+    size = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "max_position_embeddings": 16, "dropout": 0.0}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+    tokens = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2, "vocab_size": 64}
+    settings = {**size, **heads, **tokens}
+    torch.manual_seed(0)
+    model = transformers.BartForSequenceClassification(transformers.BartConfig(num_labels=3, **settings)).eval()
+    state = {key: tensor for key, tensor in model.state_dict().items() if "embed_tokens" not in key}
+    state[kept] = state.pop("model.shared.weight")
+    built = libraries.build("transformers/BartForSequenceClassification", state, (12,), settings)
+    samples = torch.randint(3, 64, (40, 12))
+    samples[:, -1] = 2
+    expected = model(input_ids=samples, attention_mask=(samples != 1).long()).logits
+    torch.testing.assert_close(built.model.eval()(samples.float()), expected)
+    save_file({key: tensor.contiguous() for key, tensor in state.items()}, tmp_path / "bart.safetensors")
+    labels = np.arange(40) % 3
+    split = {"train_x": samples.float().numpy(), "train_y": labels, "test_x": samples.float().numpy(), "test_y": labels}
+    np.savez(tmp_path / "texts.npz", **split)
+    job = run_once(
+        resources,
+        {
+            "checkpoint": add_file(resources, tmp_path / "bart.safetensors", "checkpoint"),
+            "dataset": add_file(resources, tmp_path / "texts.npz", "dataset"),
+            "architecture": "transformers/BartForSequenceClassification",
+            "architecture_config": settings,
+            "fit": {"steps": 2},
+            "fine_tune": {"epochs": 1},
+            "exports": ["dense"],
+        },
+    )
+    assert job.status == "succeeded", job.error
+    assert load_file(artifact(resources, job.id, "dense", tmp_path)).keys() == state.keys()
+
+
 def test_images_are_classified_too() -> None:
     import transformers
 
