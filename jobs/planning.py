@@ -11,7 +11,7 @@ from adtn.candidates import Candidates, candidates
 from adtn.curve import Curve
 from adtn.errors import PlanError, StructureError
 from adtn.plan import Layer, Plan, StructureChoice, Target, make_plan
-from adtn.selection import Names
+from adtn.selection import Names, named_layers
 from jobs.problems import Fault, ProblemError
 from jobs.schemas.settings import CompressionSettings, StructureSettings, TargetSettings
 
@@ -140,6 +140,20 @@ def candidates_of(settings: CompressionSettings, layers: Sequence[Layer]) -> Can
     """
     with _told_where():
         return candidates(layers, _names(settings))
+
+
+def shapes_to_plan(settings: CompressionSettings, layers: Sequence[Layer]) -> int:
+    """For how many shapes structures are chosen, which takes time for each; 0 if they are given.
+
+    Raises:
+        ProblemError: layer_not_found, layer_not_eligible or group_invalid.
+    """
+    if settings.structure != "auto":
+        return 0
+    names = _names(settings)
+    with _told_where():
+        asked = layers if names is None else named_layers(layers, names)
+    return len({layer.shape for layer in asked if layer.eligible})
 
 
 def size_of(target: TargetSettings | None) -> Target | None:

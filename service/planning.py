@@ -3,7 +3,7 @@
 from adtn.plan import Layer, Plan, predicted_parameters
 from jobs.catalogue import ARCHITECTURES, DATA_WITHOUT_NETWORK, DATASETS, EXPORTED_PROGRAM, LIBRARIES, split_name
 from jobs.files import FileRecord
-from jobs.planning import fault, is_searched, plan_of, plans_to_try
+from jobs.planning import fault, is_searched, plan_of, plans_to_try, shapes_to_plan
 from jobs.problems import ProblemError
 from jobs.records import is_file_id
 from jobs.schemas.files import FileLayer
@@ -11,6 +11,8 @@ from jobs.schemas.settings import CompressionSettings, JobSettings
 
 SEARCH_SHARE = 0.75
 """Of the longest that a job may take, the most that a search may."""
+MOST_SHAPES = 200
+"""The first plan for a shape takes up to a second; models that people train have some tens of shapes."""
 
 
 def check_names(settings: JobSettings) -> None:
@@ -88,6 +90,29 @@ def plans_for(settings: CompressionSettings, checkpoint: FileRecord) -> list[Pla
     if is_searched(settings):
         return plans_to_try(settings, layers)
     return [plan_of(settings, layers)]
+
+
+def is_planned_here(settings: CompressionSettings, checkpoint: FileRecord) -> bool:
+    """Whether a plan is made while a request waits: not for so many shapes that others would wait too.
+
+    Raises:
+        ProblemError: layer_not_found, layer_not_eligible or group_invalid.
+    """
+    return shapes_to_plan(settings, layers_in(checkpoint)) <= MOST_SHAPES
+
+
+def require_planned_here(settings: CompressionSettings, checkpoint: FileRecord) -> None:
+    """Refuse an estimate for which no plan is made.
+
+    Raises:
+        ProblemError: resource_limit; or as `is_planned_here`.
+    """
+    if not is_planned_here(settings, checkpoint):
+        detail = (
+            f"expected layers of at most {MOST_SHAPES} shapes, for which structures are chosen while you wait, got "
+            f"{shapes_to_plan(settings, layers_in(checkpoint))}; a job for them may be created all the same"
+        )
+        raise fault("resource_limit", "/compression/structure", detail)
 
 
 def layers_in(checkpoint: FileRecord) -> list[Layer]:

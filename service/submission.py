@@ -18,7 +18,7 @@ from jobs.states import Purpose
 from jobs.tables import JobRow
 from service import uploads
 from service.errors import faults, invalid
-from service.planning import check_names, check_network, check_time, plans_for, require_ready
+from service.planning import check_names, check_network, check_time, is_planned_here, plans_for, require_ready
 from service.resources import Resources
 from service.uploads import Upload
 from service.views import job_views
@@ -109,7 +109,8 @@ def check_plan(resources: Resources, owner: str, settings: JobSettings) -> None:
     checkpoint = files.get(resources.db, owner, settings.checkpoint)
     if checkpoint.status == "ready" and checkpoint.purpose == "checkpoint":
         check_network(settings, checkpoint)
-        plans_for(settings.compression, checkpoint)
+        if is_planned_here(settings.compression, checkpoint):
+            plans_for(settings.compression, checkpoint)
 
 
 def inspected(resources: Resources, owner: str, settings: JobSettings) -> tuple[FileRecord, FileRecord | None]:

@@ -16,7 +16,7 @@ from service.errors import responses
 from service.estimates import estimate
 from service.forms import job_from_form
 from service.openapi import JOB_BODY, SETTINGS_BODY
-from service.planning import plans_for
+from service.planning import plans_for, require_planned_here
 from service.polling import changed_job, job_response
 from service.resources import Resources, ResourcesDep
 from service.routes.parameters import After, IdempotencyKey, Limit
@@ -64,13 +64,14 @@ async def create_job(
 @router.post(
     "/estimate",
     response_model=Estimate,
-    responses=responses(*REFUSALS, "file_not_ready"),
+    responses=responses(*REFUSALS, "file_not_ready", "resource_limit"),
     openapi_extra=SETTINGS_BODY,
 )
 async def estimate_job(request: Request, resources: ResourcesDep, owner: OwnerDep) -> Estimate:
     """Predict sizes, time and memory of a job; starts nothing."""
     settings = read_settings(await request.body())
     checkpoint, dataset = await run_in_threadpool(inspected, resources, owner, settings)
+    require_planned_here(settings.compression, checkpoint)
     plans = await run_in_threadpool(plans_for, settings.compression, checkpoint)
     return estimate(settings, plans, checkpoint, dataset, resources.settings.task_limit_s)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import leases, records
+from jobs import leases, records, removals
 from jobs.database import Database
 from jobs.housekeeping import tidy
 from jobs.leases import ArtifactRow, Lease
@@ -117,6 +117,14 @@ def test_many_objects_are_looked_at_page_by_page(
         put(f"fits/{i}.safetensors", age=(25 + 10 * (i % 2)) * DAY)
     assert look(db, store, fits_kept_s=30 * DAY) == 5
     assert keys(store) == {f"fits/{i}.safetensors" for i in range(0, 10, 2)}
+
+
+def test_what_is_due_to_go_goes(db: Database, store: Store, put: Callable[..., str]) -> None:
+    put("files/file_1/upload", age=0)
+    with db.begin() as session:
+        removals.condemn(session, "files/file_1")
+    look(db, store, fits_kept_s=30 * DAY)
+    assert keys(store) == set()
 
 
 def test_a_process_that_is_to_end_looks_no_further(db: Database, store: Store, put: Callable[..., str]) -> None:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from service_support import SAFETENSORS, Server, Worker, problem
+from service_support import SAFETENSORS, Server, Worker, layer, problem
 
 from jobs import leases
 from jobs.leases import Progress
@@ -473,6 +473,23 @@ def test_a_single_layer_has_nothing_to_share_and_is_not_measured(checkpoint: str
     chosen = {"layers": ["fc1"], "target": {"ratio": 20}}
     estimate = api.post("/v1/jobs/estimate", json={"checkpoint": checkpoint, "compression": chosen}).json()
     assert (estimate["rough"], estimate["notes"]) == (["seconds", "memory_bytes"], [])
+
+
+def test_no_request_waits_for_the_plan_of_very_many_shapes(
+    upload: Callable[..., str], worker: Worker, api: httpx.Client
+) -> None:
+    checkpoint = upload()
+    worker.inspect(checkpoint, [layer(f"fc{i}", 64, 64 + i) for i in range(300)])
+    for layers, most in (("auto", False), (["fc*"], False), (["fc1", "fc2"], True)):
+        wish = {"checkpoint": checkpoint, "compression": {"layers": layers, "target": {"ratio": 10}}}
+        estimate = api.post("/v1/jobs/estimate", json=wish)
+        if most:
+            assert estimate.status_code == 200, estimate.text
+        else:
+            problem(estimate, 422, "resource_limit")
+        assert api.post("/v1/jobs", json=wish).status_code == 202
+    chosen = {"structure": {"depth": 2}, "target": {"ratio": 10}}
+    assert api.post("/v1/jobs/estimate", json={"checkpoint": checkpoint, "compression": chosen}).status_code == 200
 
 
 def test_an_estimate_says_where_a_job_would_not_end_in_time(
