@@ -11,6 +11,8 @@ from adtn.plan import AUTO_MIN_RATIO, Plan, PlanEntry, Skipped, Target, predicte
 from adtn.structure import AnyStructure
 
 STAYS_DENSE = "the target leaves room for it, and encoded it would cost more than the same numbers cost elsewhere"
+MOST_TRIED_DENSE = 8
+"""Climbs besides the first: each takes time that grows with the layers."""
 
 
 class Option(NamedTuple):
@@ -27,8 +29,8 @@ def allocate(candidates: Candidates, target: Target, curves: Mapping[str, Curve]
     Each starts on its lowest rung. Then, again and again, the step up that lowers the loss most for each number that it
     costs is taken, from among those that still fit. What stays dense counts towards the target with all its entries.
     Between the highest rung and that there is none, so a layer that has come to its highest may find the room for the
-    last step taken by others: the same is tried with each such layer dense from the start, and the least loss counts.
-    Something is encoded however large the target.
+    last step taken by others: the same is tried with such a layer dense from the start, for the few that lose most, and
+    the least loss counts. Something is encoded however large the target.
 
     Args:
         candidates: The layers, with the structures to choose from.
@@ -94,9 +96,13 @@ def _climb_to_dense(ladders: Sequence[Sequence[Option]], entries: Sequence[int],
     limit = min(limit, sum(entries) - 1)
     least = sum(ladder[0].parameters for ladder in ladders)
     found = [_climb(whole, limit)]
-    for i, option in enumerate(found[0]):
-        if option is ladders[i][-1] and least - ladders[i][0].parameters + entries[i] <= limit:
-            found.append(_climb([*whole[:i], [tops[i]], *whole[i + 1 :]], limit))
+    stuck = {
+        (-option.loss, entries[i]): i  # of layers that are alike, one
+        for i, option in enumerate(found[0])
+        if option is ladders[i][-1] and least - ladders[i][0].parameters + entries[i] <= limit
+    }
+    for _, i in sorted(stuck.items())[:MOST_TRIED_DENSE]:
+        found.append(_climb([*whole[:i], [tops[i]], *whole[i + 1 :]], limit))
     return min(found, key=lambda chosen: sum(option.loss for option in chosen))
 
 

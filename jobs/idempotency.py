@@ -13,8 +13,9 @@ from jobs.problems import ProblemError
 from jobs.tables import IdempotencyRow
 
 KEPT = timedelta(hours=24)
-# A claim without an answer that is older was left by a process that died before it did anything.
-ABANDONED = timedelta(seconds=60)
+# A claim without an answer that is older was left by a process that died before it did anything: a plan for many layers
+# takes minutes.
+ABANDONED = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ So none is left that nobody can delete, whatever process is killed in between an
 """
 
 import logging
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
 
 from jobs.database import Database, now
@@ -17,6 +17,8 @@ from jobs.tables import RemovalRow
 log = logging.getLogger(__name__)
 
 LONGEST_UPLOAD = timedelta(days=7)
+GIVEN_UP = datetime(1970, 1, 1, tzinfo=UTC)
+"""When objects are due that nobody may claim any more: earlier than whatever anybody takes for the present."""
 
 
 def reserve(db: Database, prefix: str) -> None:
@@ -42,17 +44,14 @@ def claim(session: Session, prefix: str) -> None:
 
 def condemn(session: Session, prefix: str) -> None:
     """Let objects go, in the transaction that deletes their row; `carry_out` follows."""
-    session.add(RemovalRow(prefix=prefix, due_at=now(session)))
+    session.add(RemovalRow(prefix=prefix, due_at=GIVEN_UP))
 
 
 def give_up(db: Database, store: Store, prefix: str) -> None:
     """Remove objects that were announced; nothing happens if they have been claimed."""
     with db.begin() as session:
         given_up = session.scalars(
-            update(RemovalRow)
-            .where(RemovalRow.prefix == prefix)
-            .values(due_at=now(session))
-            .returning(RemovalRow.prefix),
+            update(RemovalRow).where(RemovalRow.prefix == prefix).values(due_at=GIVEN_UP).returning(RemovalRow.prefix),
             execution_options={"synchronize_session": False},
         ).one_or_none()
     if given_up is not None:
@@ -72,7 +71,13 @@ def carry_out(db: Database, store: Store, prefix: str) -> None:
 
 def carry_out_due(db: Database, store: Store) -> None:
     """Remove all objects that are due."""
-    with db.read() as session:
-        due = list(session.scalars(select(RemovalRow.prefix).where(RemovalRow.due_at <= now(session))))
+    with db.begin() as session:
+        due = session.scalars(
+            update(RemovalRow)
+            .where(RemovalRow.due_at <= now(session))
+            .values(due_at=GIVEN_UP)
+            .returning(RemovalRow.prefix),
+            execution_options={"synchronize_session": False},
+        ).all()
     for prefix in due:
         carry_out(db, store, prefix)

@@ -140,8 +140,10 @@ async def _database_error(request: Request, error: Exception) -> JSONResponse:
     return problem_response(request, ProblemError("not_ready", "the database cannot be used at the moment"))
 
 
-async def _not_storable(request: Request, _error: Exception) -> JSONResponse:
+async def _not_storable(request: Request, error: Exception) -> JSONResponse:
     """PostgreSQL takes no NUL in a text, not even to look for it."""
+    if "NUL" not in str(error):
+        return await _unexpected(request, error)
     return problem_response(request, ProblemError("validation_failed", "expected texts without a NUL"))
 
 

@@ -35,8 +35,8 @@ class LocalOnly:
 
 def _reason(method: str, headers: Headers) -> str | None:
     """Why a request is refused."""
-    host, origin = headers.get("host", ""), headers.get("origin")
-    if not _is_here(f"//{host}"):
+    host, origin = headers.get("host"), headers.get("origin")
+    if host and not _is_here(f"//{host}"):  # browsers always tell it
         return f"without keys the service answers under a name of this machine, such as localhost, not {host!r}"
     if method not in SAFE and origin is not None and not _is_here(origin):
         return f"without keys a page of {origin!r} may change nothing"
@@ -46,7 +46,7 @@ def _reason(method: str, headers: Headers) -> str | None:
 def _is_here(url: str) -> bool:
     """Whether a URL is on this machine, whatever the port."""
     try:
-        name = urlsplit(url).hostname or ""
+        name = (urlsplit(url).hostname or "").rstrip(".")
     except ValueError:
         return False
     return is_loopback(name) or name.endswith(".localhost")

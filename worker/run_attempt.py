@@ -22,6 +22,9 @@ from worker.resources import Resources
 
 log = logging.getLogger(__name__)
 
+PATIENCE = 10
+"""Leases for which the end of a job is tried to be written: the keeper renews them if this write alone fails."""
+
 
 def run_attempt(lease: Lease, keeper: LeaseKeeper, folder: Path, resources: Resources) -> None:
     """Run the pipeline and record its end.
@@ -78,17 +81,24 @@ def publish(resources: Resources, lease: Lease, progress: Progress, kind: Kind) 
 
 
 def finish(resources: Resources, lease: Lease, keeper: LeaseKeeper, outcome: Outcome) -> None:
-    """Store the artifacts under this attempt's own keys, then let the row name them, as soon as the database can."""
+    """Store the artifacts under this attempt's own keys, then let the row name them, as soon as the database can.
+
+    Raises:
+        OperationalError: It could not for as long as several leases last.
+    """
     rows = []
     for artifact in outcome.artifacts:
         key = f"jobs/{lease.job_id}/{lease.attempt}/{artifact.name}"
         resources.store.put_file(key, artifact.path)
         rows.append(ArtifactRow(artifact.name, artifact.kind, artifact.bytes, artifact.sha256, key))
+    until = time.monotonic() + PATIENCE * resources.settings.lease_s
     while True:
         try:
             leases.succeed(resources.db, lease, outcome.report, rows)
             return
         except OperationalError as error:
+            if time.monotonic() > until:
+                raise
             log.warning("job %s: its end was not written: %s", lease.job_id, error)
             time.sleep(resources.settings.lease_poll_s)
             keeper.check()

@@ -1,14 +1,14 @@
 """Removals: no object is left that nobody can delete."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from jobs import files, records, removals
-from jobs.database import Database, now
+from jobs.database import Database
 from jobs.problems import ProblemError
 from jobs.store import Store
 from jobs.tables import JobRow, RemovalRow
@@ -84,10 +84,14 @@ def test_what_is_given_up_is_gone_and_cannot_be_claimed(db: Database, store: Sto
         removals.claim(session, PREFIX)
 
 
-def test_what_is_about_to_go_cannot_be_claimed(db: Database) -> None:
+def test_what_is_about_to_go_cannot_be_claimed_whatever_the_clocks(
+    db: Database, store: Store, unreachable: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     removals.reserve(db, PREFIX)
-    with db.begin() as session:
-        session.execute(update(RemovalRow).values(due_at=now(session)))
+    removals.give_up(db, store, PREFIX)  # the store fails, so that it is still to go
+    unreachable()
+    assert waiting(db) == [PREFIX]
+    monkeypatch.setattr(removals, "now", lambda _: datetime.now(UTC) - timedelta(minutes=1))  # looked at long before
     with pytest.raises(ProblemError), db.begin() as session:
         removals.claim(session, PREFIX)
 

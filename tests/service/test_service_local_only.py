@@ -9,17 +9,21 @@ from service_support import SAFETENSORS, Server, problem
 FILE = {"purpose": "checkpoint"}
 
 
-@pytest.mark.parametrize("name", ["localhost", "LOCALHOST", "127.0.0.1", "127.1.2.3", "[::1]", "adtn.localhost"])
+@pytest.mark.parametrize(
+    "name", ["localhost", "LOCALHOST", "127.0.0.1", "127.1.2.3", "[::1]", "adtn.localhost", "localhost."]
+)
 def test_names_of_this_machine_are_answered(name: str, api: httpx.Client) -> None:
     for host in (name, f"{name}:8000"):
         assert api.get("/v1/jobs", headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "name", ["evil.example", "evil.example:8000", "localhost.evil.example", "10.0.0.5", "", "[::1"]
-)
+@pytest.mark.parametrize("name", ["evil.example", "evil.example:8000", "localhost.evil.example", "10.0.0.5", "[::1"])
 def test_a_name_that_is_made_to_lead_here_is_not(name: str, api: httpx.Client) -> None:
     problem(api.get("/v1/jobs", headers={"Host": name}), 403, "forbidden")
+
+
+def test_a_program_that_tells_no_name_is_answered(api: httpx.Client) -> None:
+    assert api.get("/livez", headers={"Host": ""}).status_code == 200
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1.evil.example", "null"])

@@ -91,7 +91,8 @@ def test_a_client_that_goes_away_leaves_nothing(make_server: Callable[..., Serve
     address = urlsplit(server.url)
     with socket.create_connection((address.hostname, address.port)) as connection:
         connection.sendall(
-            b"POST /v1/files?purpose=checkpoint HTTP/1.1\r\nHost: x\r\nContent-Length: 900000000\r\n\r\n" + SAFETENSORS
+            b"POST /v1/files?purpose=checkpoint HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000000\r\n\r\n"
+            + SAFETENSORS
         )
         for _ in range(12):
             connection.sendall(BLOCK)

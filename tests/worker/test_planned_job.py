@@ -443,6 +443,25 @@ def test_where_the_final_training_ruins_the_model_it_is_that_of_its_trial(
     assert report["accuracy"]["final"] == pytest.approx(trial["heldout_accuracy"], abs=0.08)
 
 
+def test_a_loss_that_rose_in_the_trial_too_is_no_reason_to_train_again(
+    make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def rise(_model: nn.Module, samples: tuple[Tensor, Tensor], *_: object) -> FineTuned:
+        seen.append(len(samples[1]))
+        return FineTuned(first_loss=1.0, last_loss=1.1)
+
+    monkeypatch.setattr(trials, "fine_tune", rise)
+    monkeypatch.setattr("worker.pipeline.run.fine_tune", rise)
+    report = run(make_job(compression=target(max_accuracy_drop=100), search={"max_trials": 1})).report
+    (trial,) = report["search"]["trials"]
+    assert (trial["loss_rose"], trial["kept"], trial["fine_tuned"]) == (True, True, True)
+    assert seen.count(1437) == 1
+    assert seen[-1] == 1437
+    assert "trained_as_tried" not in {warning["code"] for warning in report["warnings"]}
+
+
 def test_where_there_is_no_time_to_measure_the_report_says_so(make_job: Callable[..., JobRecord], run: Run) -> None:
     report = run(make_job(compression=target(parameters=700), search={"max_minutes": 1e-6})).report
     assert {len(layer["sizes"]) for layer in report["sensitivity"]["layers"]} == {0}

@@ -42,6 +42,13 @@ def test_without_such_a_norm_steps_of_one_sample_are_fine() -> None:
     require_trainable(FineTuneSettings(batch_size=1), nn.Linear(8, 2), SAMPLES)
 
 
+def test_weights_that_will_be_encoded_may_be_of_any_dtype() -> None:
+    model = nn.Linear(8, 2, bias=False).half()
+    require_trainable(FineTuneSettings(), model, SAMPLES, ["weight"])
+    with pytest.raises(ProblemError, match="got float16"):
+        require_trainable(FineTuneSettings(teacher_epochs=1), model, SAMPLES, ["weight"])
+
+
 @pytest.mark.parametrize(
     ("dtype", "dense", "refused"),
     [

@@ -36,6 +36,7 @@ class Chosen:
         sensitivity: What was measured of the layers, if anything was.
         search: The report's `search`, if sizes were tried.
         fine_tunes: Whether the model is to be fine-tuned: not if its trial was better as it was fitted.
+        loss_rose: Whether the training of its trial raised the loss, and it kept the promise all the same.
     """
 
     plan: Plan
@@ -43,6 +44,7 @@ class Chosen:
     sensitivity: Sensitivity | None = None
     search: dict[str, object] | None = None
     fine_tunes: bool = True
+    loss_rose: bool = False
 
 
 def choose(attempt: Attempt, teacher: nn.Module | None) -> Chosen:
@@ -76,7 +78,7 @@ def choose(attempt: Attempt, teacher: nn.Module | None) -> Chosen:
     on_step = within(attempt.progress.step, MEASURING, 1.0)
     trials = Trials(attempt, plans, parts, moments, teacher, on_step, started)
     plan, trial = trials.search()
-    return Chosen(plan, moments, sensitivity, trials.to_json(), trial.fine_tuned)
+    return Chosen(plan, moments, sensitivity, trials.to_json(), trial.fine_tuned, trial.loss_rose)
 
 
 def _moments(attempt: Attempt, parts: Parts | None) -> dict[str, InputMoments]:
@@ -133,13 +135,13 @@ def require_possible_choice(attempt: Attempt) -> None:
 
     Raises:
         ProblemError: There is no such plan, nothing to hold out for a search, or a training that would break at once.
-        NotSampleWise: Natural-gradient epochs are impossible.
+        NotSampleWise: Natural-gradient epochs are impossible, whatever measuring will say.
     """
     settings, inputs = attempt.job.settings, attempt.inputs
-    plan = plan_of(settings.compression, attempt.layers)
+    plan, found = plan_of(settings.compression, attempt.layers), to_measure(settings.compression, attempt.layers)
     if inputs.dataset is None:
         return
-    require_trainable(settings.fine_tune, inputs.model, inputs.dataset.train_x)
+    require_trainable(settings.fine_tune, inputs.model, inputs.dataset.train_x, keys_of(plan))
     if is_searched(settings.compression):
         held = parts_of(inputs.dataset, settings.seed)
         if not len(held.heldout_y):
@@ -147,5 +149,7 @@ def require_possible_choice(attempt: Attempt) -> None:
                 "dataset_invalid",
                 f"max_accuracy_drop: expected enough training samples to hold some out, got {len(held.train)}",
             )
-    else:  # measuring will share about as many numbers out
+    elif found is not None:
+        require_natural_epochs(settings, inputs.model, found.original, found.smallest)
+    else:
         require_natural_epochs(settings, inputs.model, plan.original, plan.parameters)

@@ -170,7 +170,7 @@ def train(
     spare = copy.deepcopy((inputs.model, fitted))
     try:
         measured.fine_tuned = fine_tune(inputs.model, samples, settings, teacher, on_step)
-        if not measured.fine_tuned.loss_rose:
+        if chosen.loss_rose or not measured.fine_tuned.loss_rose:
             return fitted
         reason = "the loss rose"
     except TrainingDiverged as error:

@@ -1,5 +1,7 @@
 """What cannot be fine-tuned as it is asked for is refused before any work."""
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 
@@ -9,13 +11,14 @@ from jobs.problems import Fault, ProblemError
 from jobs.schemas.settings import FineTuneSettings
 
 
-def require_trainable(wish: FineTuneSettings, model: nn.Module, samples: Tensor) -> None:
+def require_trainable(wish: FineTuneSettings, model: nn.Module, samples: Tensor, encoded: Collection[str] = ()) -> None:
     """Refuse a training that would break at its first steps, whatever the learning rate.
 
     Args:
         wish: How the model is to be trained.
         model: Before compression; not changed.
         samples: Of the training data, (N, ...), at least one.
+        encoded: Keys of the weights that will be encoded, by gates in float32.
 
     Raises:
         ProblemError: validation_failed for weights in float16, in which Adam divides by zero where a gradient is zero;
@@ -23,7 +26,8 @@ def require_trainable(wish: FineTuneSettings, model: nn.Module, samples: Tensor)
     """
     if not (wish.epochs or wish.teacher_epochs):
         return
-    halves = [name for name, parameter in model.named_parameters() if parameter.dtype == torch.float16]
+    gone = () if wish.teacher_epochs else encoded
+    halves = [key for key, found in model.named_parameters() if found.dtype == torch.float16 and key not in gone]
     if halves and wish.dense == "train":
         raise _refused(
             "dense",
