@@ -101,18 +101,20 @@ def is_planned_here(settings: CompressionSettings, checkpoint: FileRecord) -> bo
     return shapes_to_plan(settings, layers_in(checkpoint)) <= MOST_SHAPES
 
 
-def require_planned_here(settings: CompressionSettings, checkpoint: FileRecord) -> None:
-    """Refuse an estimate for which no plan is made.
+def plans_while_waiting(settings: CompressionSettings, checkpoint: FileRecord) -> list[Plan]:
+    """`plans_for`, where a plan is made while a request waits.
 
     Raises:
-        ProblemError: resource_limit; or as `is_planned_here`.
+        ProblemError: resource_limit where it is not; or as `plans_for`.
     """
-    if not is_planned_here(settings, checkpoint):
+    shapes = shapes_to_plan(settings, layers_in(checkpoint))
+    if shapes > MOST_SHAPES:
         detail = (
             f"expected layers of at most {MOST_SHAPES} shapes, for which structures are chosen while you wait, got "
-            f"{shapes_to_plan(settings, layers_in(checkpoint))}; a job for them may be created all the same"
+            f"{shapes}; a job for them may be created all the same"
         )
         raise fault("resource_limit", "/compression/structure", detail)
+    return plans_for(settings, checkpoint)
 
 
 def layers_in(checkpoint: FileRecord) -> list[Layer]:

@@ -16,7 +16,7 @@ from service.errors import responses
 from service.estimates import estimate
 from service.forms import job_from_form
 from service.openapi import JOB_BODY, SETTINGS_BODY
-from service.planning import plans_for, require_planned_here
+from service.planning import plans_while_waiting
 from service.polling import changed_job, job_response
 from service.resources import Resources, ResourcesDep
 from service.routes.parameters import After, IdempotencyKey, Limit
@@ -71,8 +71,7 @@ async def estimate_job(request: Request, resources: ResourcesDep, owner: OwnerDe
     """Predict sizes, time and memory of a job; starts nothing."""
     settings = read_settings(await request.body())
     checkpoint, dataset = await run_in_threadpool(inspected, resources, owner, settings)
-    require_planned_here(settings.compression, checkpoint)
-    plans = await run_in_threadpool(plans_for, settings.compression, checkpoint)
+    plans = await run_in_threadpool(plans_while_waiting, settings.compression, checkpoint)
     return estimate(settings, plans, checkpoint, dataset, resources.settings.task_limit_s)
 
 
