@@ -4,9 +4,10 @@ So none is left that nobody can delete, whatever process is killed in between an
 """
 
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import delete, update
+from sqlalchemy import ColumnElement, delete, update
 from sqlalchemy.orm import Session
 
 from jobs.database import Database, now
@@ -50,12 +51,9 @@ def condemn(session: Session, prefix: str) -> None:
 def give_up(db: Database, store: Store, prefix: str) -> None:
     """Remove objects that were announced; nothing happens if they have been claimed."""
     with db.begin() as session:
-        given_up = session.scalars(
-            update(RemovalRow).where(RemovalRow.prefix == prefix).values(due_at=GIVEN_UP).returning(RemovalRow.prefix),
-            execution_options={"synchronize_session": False},
-        ).one_or_none()
-    if given_up is not None:
-        carry_out(db, store, prefix)
+        announced = _let_go(session, RemovalRow.prefix == prefix)
+    for found in announced:
+        carry_out(db, store, found)
 
 
 def carry_out(db: Database, store: Store, prefix: str) -> None:
@@ -72,12 +70,14 @@ def carry_out(db: Database, store: Store, prefix: str) -> None:
 def carry_out_due(db: Database, store: Store) -> None:
     """Remove all objects that are due."""
     with db.begin() as session:
-        due = session.scalars(
-            update(RemovalRow)
-            .where(RemovalRow.due_at <= now(session))
-            .values(due_at=GIVEN_UP)
-            .returning(RemovalRow.prefix),
-            execution_options={"synchronize_session": False},
-        ).all()
+        due = _let_go(session, RemovalRow.due_at <= now(session))
     for prefix in due:
         carry_out(db, store, prefix)
+
+
+def _let_go(session: Session, which: ColumnElement[bool]) -> Sequence[str]:
+    """Let nobody claim objects any more; their prefixes."""
+    return session.scalars(
+        update(RemovalRow).where(which).values(due_at=GIVEN_UP).returning(RemovalRow.prefix),
+        execution_options={"synchronize_session": False},
+    ).all()

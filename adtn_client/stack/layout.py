@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adtn_client.errors import StackError
+from jobs.settings import NOT_IN_URLS
 
 # sun_path holds 108 bytes with the closing zero.
 MAX_SOCKET_PATH_BYTES = 107
@@ -54,8 +55,8 @@ class Layout:
         Raises:
             StackError: A folder cannot be made or used, or files in it could not be found by URLs.
         """
-        if set(str(self.data_dir)) & set("?#%"):
-            raise StackError(f"expected a data directory without ?, # and % in its path, got {self.data_dir}")
+        if set(str(self.data_dir)) & set(NOT_IN_URLS):
+            raise StackError(f"expected a data directory without any of {NOT_IN_URLS} in its path, got {self.data_dir}")
         try:
             for folder in (self.data_dir, self.logs, self.redis, self.objects, self.redis_socket.parent):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from adtn.freezing import buffers_restored, trainable
 from adtn.generators import devices_with_generators
-from jobs.problems import Fault, ProblemError
+from jobs.planning import fault
 from jobs.schemas.settings import FineTuneSettings
 
 
@@ -29,11 +29,11 @@ def require_trainable(wish: FineTuneSettings, model: nn.Module, samples: Tensor,
     gone = () if wish.teacher_epochs else encoded
     halves = [key for key, found in model.named_parameters() if found.dtype == torch.float16 and key not in gone]
     if halves and wish.dense == "train":
-        raise _refused(
-            "dense",
-            f"{halves[0]}: expected float32 or bfloat16 of weights that are trained, got float16; "
-            '"freeze" trains the gates alone',
+        detail = (
+            f"fine_tune.dense: {halves[0]}: expected float32 or bfloat16 of weights that are trained, got float16; "
+            '"freeze" trains the gates alone'
         )
+        raise fault("validation_failed", "/fine_tune/dense", detail)
     if wish.batch_size == 1 or len(samples) == 1:
         _require_single(wish, model, samples[:1])
 
@@ -50,11 +50,5 @@ def _require_single(wish: FineTuneSettings, model: nn.Module, sample: Tensor) ->
         try:
             model(sample.to(device))
         except ValueError as error:
-            detail = f'expected steps of more than one sample, or dense "freeze": {error}'
-            raise _refused("batch_size", detail) from error
-
-
-def _refused(name: str, detail: str) -> ProblemError:
-    return ProblemError(
-        "validation_failed", f"fine_tune.{name}: {detail}", [Fault(f"/fine_tune/{name}", detail, "validation_failed")]
-    )
+            detail = f'fine_tune.batch_size: expected steps of more than one sample, or dense "freeze": {error}'
+            raise fault("validation_failed", "/fine_tune/batch_size", detail) from error
