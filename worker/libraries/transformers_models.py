@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -61,8 +61,7 @@ def build(
         with no_init_weights():  # they are loaded
             network = network_class(whole)
         network.tie_weights()  # which `no_init_weights` leaves out as well
-        tied: nn.Module = network
-        return tied
+        return cast(nn.Module, network)
 
     # The config is a stranger's: of a blank model nothing has numbers yet.
     meta = torch.device("meta")

@@ -74,8 +74,8 @@ def inspect(job: JobRecord, store: Store, folder: Path, device: torch.device) ->
         dataset = datasets.fitted(dataset, architecture)
         augmentation(settings, dataset.train_x.shape[1:])  # refused before hours of work, not after
     graph = blueprint.graph
-    # What a model calls by another name than the checkpoint, as tied embeddings may be, stays dense.
     layers = layers_of(model) if graph is None else layers_of_graph(graph, state)
+    # What a model calls by another name than the checkpoint, as tied embeddings may be, stays dense.
     layers = tuple(layer for layer in layers if layer.key in state)
     return Inputs(state, model, layers, blueprint, architecture, dataset, files)
 
