@@ -1,6 +1,7 @@
 """What the methods are compared on: a network, the layers that are compressed, data in three parts, a baseline."""
 
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +14,11 @@ from torch import Tensor, nn
 from adtn.moments import InputMoments, input_moments
 from bench.accuracy.layers import Shapes
 from bench.accuracy.training import accuracy, outputs_of
+from bench.record import RESULTS
 
 OUT = Path(__file__).parent.parent / "out" / "accuracy"
-_TARGETS = "targets"
+BASELINES = RESULTS / "baselines"
+"""What runs began from: another processor trains another model from the same seed."""
 
 
 class Part(NamedTuple):
@@ -85,32 +88,44 @@ class Problem:
 
 
 def baseline(problem: Problem, data: Data, seed: int, trial: bool) -> Baseline:
-    """The baseline of a seed; trained once and kept in a file.
+    """The baseline of a seed: the one that is kept with the results, else one that is trained once.
 
     Args:
         problem: What is learned.
         data: All of it, or the few images of a trial.
         seed: Of the start and the order of the images.
-        trial: A model of few images need not be good.
+        trial: A model of few images need not be good, and none is kept.
 
     Raises:
         SystemExit: It misses `least_baseline`.
     """
-    prefix = "" if problem.name == "mnist" else f"{problem.name}-"
-    path = OUT / f"{prefix}baseline-{len(data.train.images)}-{seed}.safetensors"
-    model = problem.make()
+    kept = _kept_at(problem, seed)
+    path = kept if kept.exists() and not trial else _trained_at(problem, data, seed)
     if not path.exists():
-        state = problem.train(data.train, seed)
-        model.load_state_dict(state)
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({**state, _TARGETS: outputs_of(model, data.train.images)}, path)
-    state = load_file(path)
-    targets = state.pop(_TARGETS)
-    model.load_state_dict(state)
+        save_file(problem.train(data.train, seed), path)
+    model = problem.make()
+    model.load_state_dict(load_file(path))
     reached = accuracy(model, *data.validation)
     if reached < problem.least_baseline and not trial:
         raise SystemExit(f"{problem.name}, baseline {seed}: expected at least {problem.least_baseline}, got {reached}")
-    return Baseline(model, targets, _moments(problem, model, data.train.images))
+    return baseline_of(problem, model, data.train.images)
+
+
+def keep_baseline(problem: Problem, data: Data, seed: int) -> None:
+    """Put the baseline of a seed beside the results, so that runs on any machine begin from it."""
+    kept = _kept_at(problem, seed)
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(_trained_at(problem, data, seed), kept)
+
+
+def _kept_at(problem: Problem, seed: int) -> Path:
+    return BASELINES / f"{problem.name}-{seed}.safetensors"
+
+
+def _trained_at(problem: Problem, data: Data, seed: int) -> Path:
+    return OUT / f"{problem.name}-{len(data.train.images)}-{seed}.safetensors"
 
 
 def baseline_of(problem: Problem, model: nn.Module, images: Tensor) -> Baseline:

@@ -28,6 +28,11 @@ class Runs:
         """The row of a task, if it was run."""
         return self._rows.get(task.key)
 
+    @property
+    def seeds(self) -> list[int]:
+        """Of the runs on the test images, in order."""
+        return sorted({row["seed"] for row in self._rows.values() if row["stage"] == "test"})
+
     def check_baselines(self, reached: Mapping[int, float]) -> None:
         """Refuse baselines that are not those of the runs that are stored: methods would not start from the same.
 
@@ -55,21 +60,20 @@ class Runs:
             file.write(json.dumps(row) + "\n")
 
 
-def fold(runs: Runs, seeds: Iterable[int], setting: Setting) -> dict[str, Any]:
+def fold(runs: Runs, setting: Setting) -> dict[str, Any]:
     """What the tables and figures need: for every method and budget its runs, or why there are none.
 
     Args:
-        runs: All that were made; those of other recipes, epochs or seeds are left out.
-        seeds: Of the test runs.
+        runs: All that were made; those of other recipes or epochs are left out.
         setting: Of the runs.
     """
-    seeds, budgets = list(seeds), PROBLEMS[setting.problem].budgets
+    budgets = PROBLEMS[setting.problem].budgets
     return {
         "problem": setting.problem,
         "epochs": setting.epochs,
         "tuning_epochs": setting.tuning_epochs,
-        "seeds": len(seeds),
-        "rows": [_row(runs, method, budget, seeds, setting) for budget in budgets for method in METHODS],
+        "least_seeds": len(PROBLEMS[setting.problem].seeds),
+        "rows": [_row(runs, method, budget, setting) for budget in budgets for method in METHODS],
         "validation": [
             _brief(row) for task in _choosing(runs, budgets, setting) if (row := runs.find(task)) is not None
         ],
@@ -87,14 +91,14 @@ def _choosing(runs: Runs, budgets: Iterable[int], setting: Setting) -> Iterable[
     return {task.key: task for task in tasks}.values()
 
 
-def _row(runs: Runs, method: str, budget: int, seeds: list[int], setting: Setting) -> dict[str, Any]:
+def _row(runs: Runs, method: str, budget: int, setting: Setting) -> dict[str, Any]:
     """One method at one budget."""
     head = {"method": method, "budget": budget}
     try:
         chosen = choice(method, budget, setting, runs.find)
     except Unreachable as error:
         return {**head, "unreachable": str(error)}
-    found = [] if chosen is None else list(_found(runs, method, budget, seeds, setting, chosen))
+    found = [] if chosen is None else list(_found(runs, method, budget, setting, chosen))
     if chosen is None or not found:
         return {**head, "runs": []}
     return {
@@ -108,11 +112,9 @@ def _row(runs: Runs, method: str, budget: int, seeds: list[int], setting: Settin
     }
 
 
-def _found(
-    runs: Runs, method: str, budget: int, seeds: list[int], setting: Setting, chosen: Choice
-) -> Iterator[dict[str, Any]]:
+def _found(runs: Runs, method: str, budget: int, setting: Setting, chosen: Choice) -> Iterator[dict[str, Any]]:
     """The test runs of a choice, a row a seed: what was trained in few bits joins the forms in which it is stored."""
-    for seed in seeds:
+    for seed in runs.seeds:
         first, *others = map(runs.find, final_tasks(method, budget, seed, chosen, setting))
         if first is None:
             continue

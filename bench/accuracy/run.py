@@ -28,7 +28,7 @@ class Wanted:
     Args:
         setting: Of all runs.
         budgets: Numbers of the three layers.
-        seeds: Of the test runs.
+        seeds: Of the test runs that are made; what was stored of others stays.
         data: Folder with the data, where the task needs one.
         methods: Names.
         jobs: Processes at a time.
@@ -46,37 +46,26 @@ class Wanted:
 
 def run(wanted: Wanted) -> None:
     """Run what is missing. A trial with few images is stored apart, and no result is made of it."""
-    trial = wanted.setting.images is not None
-    stored = result_name(wanted.setting.problem, PROBLEMS[wanted.setting.problem].epochs)
+    trial, problem, epochs = wanted.setting.images is not None, wanted.setting.problem, wanted.setting.epochs
+    stored = result_name(problem, PROBLEMS[problem].epochs)
     runs = Runs(OUT / f"{stored}_trial.jsonl" if trial else RESULTS / f"{stored}.jsonl")
     context = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks
     with ProcessPoolExecutor(
-        wanted.jobs,
-        context,
-        initializer=worker.prepare,
-        initargs=(wanted.setting.problem, wanted.data, wanted.setting.images),
+        wanted.jobs, context, initializer=worker.prepare, initargs=(problem, wanted.data, wanted.setting.images)
     ) as pool:
-        starts = sorted({SEED, *wanted.seeds})
-        list(pool.map(worker.train_baseline, starts))
-        if not trial:
-            runs.check_baselines(dict(zip(starts, pool.map(worker.tested_baseline, starts), strict=True)))
-        choices = (task for method in wanted.methods for task in grid(method, wanted.budgets, wanted.setting))
-        _finish(pool, runs, choices)
-        _finish(
-            pool,
-            runs,
-            (task for method in wanted.methods for task in finals(method, wanted.budgets, wanted.setting, runs.find)),
+        runner = _Runner(pool, runs, trial)
+        runner.finish(task for method in wanted.methods for task in grid(method, wanted.budgets, wanted.setting))
+        runner.finish(
+            task for method in wanted.methods for task in finals(method, wanted.budgets, wanted.setting, runs.find)
         )
         if not wanted.tune_only:
-            for seed in starts:  # the first seed's runs may change a choice
-                while _finish(pool, runs, _tests(wanted, seed, runs.find)):
+            for seed in sorted({SEED, *wanted.seeds}):  # the first seed's runs may change a choice
+                while runner.finish(_tests(wanted, seed, runs.find)):
                     pass
     if not trial:
-        seeds = PROBLEMS[wanted.setting.problem].seeds
-        problem, epochs = wanted.setting.problem, wanted.setting.epochs
         command = COMMANDS[problem] if epochs == PROBLEMS[problem].epochs else f"{COMMANDS[problem]} --epochs {epochs}"
-        result = fold(runs, seeds, wanted.setting)
-        store(result_name(problem, epochs), {"provenance": provenance(command, list(seeds)), **result})
+        result = {"provenance": provenance(command, runs.seeds), **fold(runs, wanted.setting)}
+        store(result_name(problem, epochs), result)
 
 
 def result_name(problem: str, epochs: int) -> str:
@@ -98,18 +87,6 @@ def _tests(wanted: Wanted, seed: int, find: Find) -> Iterator[Task]:
             yield from final_tasks(method, budget, seed, chosen, wanted.setting)
 
 
-def _finish(pool: Executor, runs: Runs, tasks: Iterable[Task]) -> int:
-    """Make the runs that are missing, and say how many; each is stored as soon as it has finished."""
-    missing = {task.key: task for task in tasks if runs.find(task) is None}
-    where = provenance("", [])
-    futures = {pool.submit(worker.measure, task): task for task in missing.values()}
-    for count, future in enumerate(as_completed(futures), 1):
-        row = future.result()
-        runs.add({**row, **{name: where[name] for name in ("commit", "date", "machine")}})
-        print(f"{count}/{len(futures)} {futures[future]}: {_outcome(row)}", flush=True)
-    return len(missing)
-
-
 def _outcome(row: dict[str, Any]) -> str:
     """What came out, for the eye."""
     seconds = f"{sum(row['seconds'].values()):.1f} s"
@@ -117,3 +94,39 @@ def _outcome(row: dict[str, Any]) -> str:
         return f"{row['diverged']}, {seconds}"
     stored = ", ".join(f"{name} {100 * found['accuracy']:.2f} %" for name, found in row["stored"].items())
     return f"{stored}, {seconds}"
+
+
+class _Runner:
+    """Makes runs and stores them.
+
+    Args:
+        pool: Of processes that are prepared.
+        runs: Those that are stored.
+        trial: Whether they are of few images.
+    """
+
+    def __init__(self, pool: Executor, runs: Runs, trial: bool) -> None:
+        self._pool = pool
+        self._runs = runs
+        self._trial = trial
+        self._begun: set[int] = set()
+
+    def finish(self, tasks: Iterable[Task]) -> int:
+        """Make the runs that are missing, and say how many; each is stored as soon as it has finished."""
+        missing = {task.key: task for task in tasks if self._runs.find(task) is None}
+        self._begin({task.seed for task in missing.values()} - self._begun)
+        where = provenance("", [])
+        futures = {self._pool.submit(worker.measure, task): task for task in missing.values()}
+        for count, future in enumerate(as_completed(futures), 1):
+            row = future.result()
+            self._runs.add({**row, **{name: where[name] for name in ("commit", "date", "machine")}})
+            print(f"{count}/{len(futures)} {futures[future]}: {_outcome(row)}", flush=True)
+        return len(missing)
+
+    def _begin(self, seeds: set[int]) -> None:
+        """See to it that there are baselines, those of the runs that are stored, and keep them."""
+        reached = dict(zip(seeds, self._pool.map(worker.tested_baseline, seeds), strict=True))
+        self._begun |= seeds
+        if not self._trial:
+            self._runs.check_baselines(reached)
+            list(self._pool.map(worker.keep_baseline, seeds))

@@ -43,7 +43,7 @@ def accuracy_table(result: dict[str, Any]) -> str:
     lines = _header(["numbers", *methods])
     for budget in _budgets(result):
         rows = _of_budget(result, budget)
-        cells = [_cell(rows[method], "fp32", result["seeds"], in_bytes=False) for method in methods]
+        cells = [_cell(rows[method], "fp32", result["least_seeds"], in_bytes=False) for method in methods]
         lines.append(line([f"≤ {budget:,}", *_best_in_bold(cells)]))
     return "\n".join([*lines, "", *_reasons(result)])
 
@@ -56,7 +56,7 @@ def bytes_table(result: dict[str, Any]) -> str:
     for budget in _budgets(result):
         rows = _of_budget(result, budget)
         for storage in forms:
-            cells = [_cell(rows[method], storage, result["seeds"], in_bytes=True) for method in methods]
+            cells = [_cell(rows[method], storage, result["least_seeds"], in_bytes=True) for method in methods]
             lines.append(line([f"≤ {budget:,}", storage, *_best_in_bold(cells)]))
     return "\n".join(lines)
 
@@ -106,15 +106,15 @@ class _Cell(NamedTuple):
     mean: float | None
 
 
-def _cell(row: dict[str, Any], storage: str, seeds: int, in_bytes: bool) -> _Cell:
-    """The accuracy over the seeds, and the size that it takes; how many seeds were run if not all."""
+def _cell(row: dict[str, Any], storage: str, least_seeds: int, in_bytes: bool) -> _Cell:
+    """The accuracy over the seeds, and the size that it takes; how many seeds were run if more or fewer than wanted."""
     found = percent(row, storage)
     if found is not None:
         size = f"{bytes_of(row, storage):,} B" if in_bytes else f"{row['numbers']:,}"
         runs = len(row["runs"])
         away = f" ± {found.deviation:.2f} ({found.range:.2f})" if runs > 1 else ""
-        missing = f" [{runs} of {seeds} seeds]" if runs < seeds else ""
-        return _Cell(f"{found.mean:.2f}{away}{missing}, {size}", found.mean)
+        counted = "" if runs == least_seeds else f" [{runs} seed{'s' * (runs > 1)}]"
+        return _Cell(f"{found.mean:.2f}{away}{counted}, {size}", found.mean)
     if "unreachable" in row:
         return _Cell("-", None)
     return _Cell("diverged" if any("diverged" in run for run in row["runs"]) else NOT_RUN, None)

@@ -15,6 +15,7 @@ from bench.accuracy.fitting import fit, place
 from bench.accuracy.methods import METHODS
 from bench.accuracy.problem import Baseline, Data, Part, Problem, baseline_of
 from bench.accuracy.problem import baseline as trained_baseline
+from bench.accuracy.problem import keep_baseline as keep_stored
 from bench.accuracy.problems import PROBLEMS
 from bench.accuracy.storage import Storage, in_bits
 from bench.accuracy.task import Task
@@ -65,9 +66,9 @@ def corrected(seed: int, epochs: int, crop: int) -> tuple[Baseline, float]:
     return found, clock.laps["teacher"]
 
 
-def train_baseline(seed: int) -> None:
-    """See to it that there is a baseline."""
-    baseline(seed)
+def keep_baseline(seed: int) -> None:
+    """Put the baseline of a seed beside the results."""
+    keep_stored(_loaded[0].problem, _loaded[0].data, seed)
 
 
 def measure(task: Task) -> dict[str, Any]:
