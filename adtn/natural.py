@@ -42,6 +42,10 @@ _FARTHEST = 0.03
 """Most that a step may change the outputs: the curvature along it, in nats."""
 _LARGEST_CHANGE = 0.5
 """Most that a step may change the numbers, relative to their norm: what ends it where outputs hardly depend on them."""
+_FACTORISED_ALWAYS = 4096
+"""Numbers up to which the curvature is factorised in each step: more samples take less time than that."""
+_RENEWED = 0.1
+"""Beyond, a factorisation lasts until this share of the samples that the curvature is a mean over is newer."""
 _DECODED_ENTRIES = 2**24
 """Entries of the gradients of decoded weights, of all samples that are looked at together."""
 
@@ -51,19 +55,21 @@ class NaturalGradient:
 
     For cross entropy and for the distance from a teacher, F is the curvature of the loss in the outputs, brought back
     to the numbers (the Gauss-Newton matrix). It is estimated from one draw a sample: a gradient of the outputs with
-    random signs and sizes whose second moment is that curvature. Both F and g are running means over the steps.
+    random signs and sizes whose second moment is that curvature. Both F and g are running means over the steps. Of many
+    numbers F changes less in a step than is worth a factorisation, so that one lasts for some.
 
     Args:
         network: What runs at each step, in the modes in which it is trained. Its parameters that require a gradient are
-            trained; no more than `MOST_NATURAL_NUMBERS` of them: the matrix has so many rows, and a step takes its
-            cube.
+            trained; no more than `MOST_NATURAL_NUMBERS` of them: the matrix has so many rows, and to factorise it takes
+            their cube.
         classes: How its outputs become shares of the classes.
         outputs_of: Calls the network, perhaps with other parameters than its own, and returns its logits.
 
     Raises:
         NotSampleWise: There are more numbers, or a batch norm mixes the samples of a batch.
 
-    Time of a step O(samples * (numbers^2 + the decoding of a weight and its gradient) + numbers^3).
+    Time of a step O(samples * (numbers^2 + the decoding of a weight and its gradient) + numbers^3), the last in about
+    every third step where there are more than 4,096. Memory O(numbers^2).
     Source: Amari, "Natural gradient works efficiently in learning", 1998; the sampled Fisher matrix and its damping:
     Martens and Grosse, arXiv:1503.05671; Martens, arXiv:1412.1193.
     """
@@ -84,6 +90,8 @@ class NaturalGradient:
         like = max(self._trained, key=lambda p: torch.finfo(p.dtype).bits).detach()
         self._outer = like.new_zeros(count, count)
         self._samples = 0.0
+        self._newer = 0.0
+        self._damped: _Damped | None = None
         self._gradient = like.new_zeros(count)
         self._steps = 0
         self._fades = False
@@ -135,6 +143,7 @@ class NaturalGradient:
             draws = self._draws(part, taught)
             self._outer.addmm_(draws.T, draws)
             self._samples += len(part)
+            self._newer += len(part)
 
     @torch.no_grad()
     def step(self, share: float, samples: int) -> None:
@@ -152,11 +161,10 @@ class NaturalGradient:
         free = (~self._settled).nonzero().squeeze(1)
         found = self._flat([torch.zeros_like(p) if p.grad is None else p.grad for p in self._trained])
         self._gradient.mul_(_MOMENTUM).add_(found, alpha=1 - _MOMENTUM)
-        fisher = self._fisher(free)
-        damped = _Damped(fisher, _DAMPING + self._doubt(free), self._least_curvature()[free])
-        direction = damped.solve(self._gradient[free] / (1 - _MOMENTUM**self._steps))
+        direction = torch.zeros_like(self._gradient)
+        direction[free] = self._factorised(free).solve(self._gradient[free] / (1 - _MOMENTUM**self._steps))
         rate = RATE * share * min(1.0, samples / len(free))  # F^-1 of the gradient's noise grows with the numbers
-        distance = float(direction @ (fisher @ direction)) * rate**2
+        distance = float(direction @ (self._outer @ direction)) / self._samples * rate**2
         if not math.isfinite(distance):
             raise TrainingDiverged(f"fine-tuning: a natural-gradient step changes the outputs by {distance}")
         if distance > _FARTHEST:
@@ -166,17 +174,18 @@ class NaturalGradient:
         allowed = _LARGEST_CHANGE * float(values.norm())
         if change > allowed:
             rate *= allowed / change
-        values[free] -= rate * direction
+        values -= rate * direction
         self._put(values)
 
     @torch.no_grad()
     def settle(self, share: float) -> None:
         """Fix numbers of the gates in few bits at whole multiples of their scales; those that are free make up for it.
 
-        The next one is always that which costs the least. No step moves it any more.
+        The next one is always that which costs the least. No step moves it any more. While a factorisation of the
+        curvature lasts, nothing is fixed: the next call makes up for it.
 
         Args:
-            share: Of all numbers of gates in few bits, how many are fixed after the call.
+            share: Of all numbers of gates in few bits, how many are fixed after the call; with 1 it is all at once.
 
         Time O(numbers fixed * numbers^2 + numbers^3).
         Source: see `adtn.settling`, here with the curvature of a whole network; to fix weights little by little:
@@ -186,7 +195,8 @@ class NaturalGradient:
         left = round((1 - share) * int((steps > 0).sum()))
         free = (~self._settled).nonzero().squeeze(1)
         count = int((steps[free] > 0).sum()) - left
-        if count <= 0:
+        lasts = self._newer > 0 and share < 1
+        if count <= 0 or lasts:
             return
         values = self._flat([p.detach() for p in self._trained])
         damping = _SETTLING_DAMPING + self._doubt(free)
@@ -196,6 +206,7 @@ class NaturalGradient:
         values[free] = moved
         self._put(values)
         self._settled[free[fixed]] = True
+        self._damped = None  # it was that of other numbers
 
     def _grids(self) -> tuple[Tensor, Tensor]:
         """For each number the step of its grid and the largest multiple; 0 for those that are stored as floats."""
@@ -210,8 +221,16 @@ class NaturalGradient:
             start = stop
         return steps, highest
 
+    def _factorised(self, free: Tensor) -> "_Damped":
+        """The damped curvature of the numbers that are free: that of now, or of a few steps ago where they are many."""
+        few = len(free) <= _FACTORISED_ALWAYS
+        if self._damped is None or few or self._newer > _RENEWED * self._samples:
+            self._damped = _Damped(self._fisher(free), _DAMPING + self._doubt(free), self._least_curvature()[free])
+            self._newer = 0.0
+        return self._damped
+
     def _fisher(self, free: Tensor) -> Tensor:
-        """The matrix of the numbers that are free, by their places."""
+        """The matrix of the numbers that are free, by their places: one that may be overwritten."""
         outer = self._outer if len(free) == len(self._outer) else self._outer[free][:, free]
         return outer / self._samples
 
@@ -334,13 +353,13 @@ def _pulled(adtn: ADTN, grads: Tensor) -> Tensor:
 class _Damped:
     """F + damping * (its diagonal + least), factorised.
 
-    Scaled to a diagonal of at most 1, the matrix is well conditioned.
+    Scaled to a diagonal of at most 1, the matrix is well conditioned. It is overwritten.
     """
 
     def __init__(self, fisher: Tensor, damping: float, least: Tensor) -> None:
         smallest = torch.finfo(fisher.dtype).tiny
         self._root = (fisher.diagonal() + least).clamp(min=smallest).sqrt()
-        scaled = fisher / self._root / self._root.unsqueeze(1)
+        scaled = fisher.div_(self._root).div_(self._root.unsqueeze(1))
         scaled.diagonal().add_(damping)
         self._factor, failed = torch.linalg.cholesky_ex(scaled)
         if failed:  # with this damping only where something is not finite

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from adtn.limits import MOST_NATURAL_NUMBERS
 from bench.accuracy.allocation import CUBE_ROOT, SIXTH_ROOT, SQUARE_ROOT
 from bench.accuracy.factors import Form
 from bench.accuracy.layers import Shapes
@@ -25,8 +26,8 @@ class Method:
         recipes: Ways to spend a budget, by name; the validation images choose among them, and a learning rate.
         storage: Forms in which its numbers are stored, the trained one first.
         bits: In which they are trained besides, in runs of their own.
-        natural: Whether the last seven tenths of the epochs of fine-tuning follow the natural gradient, rounded down,
-            where no more numbers are trained than such steps can train.
+        natural: Trained numbers up to which the last seven tenths of the epochs of fine-tuning, rounded down, follow
+            the natural gradient.
         crop: Pixels by which training images are moved at random, at most.
         corrects_teacher: Whether the first quarter of the epochs, rounded down, trains the baseline further, which is
             then compressed, and imitated; the rest is for fine-tuning.
@@ -36,7 +37,7 @@ class Method:
     recipes: Mapping[str, Recipe]
     storage: tuple[Storage, ...] = COMMON
     bits: tuple[int, ...] = ()
-    natural: bool = False
+    natural: int = 0
     crop: int = 0
     corrects_teacher: bool = False
     tuned_as: str | None = None
@@ -47,6 +48,8 @@ class Method:
         return [form.name for form in (*self.storage, *map(in_bits, self.bits))]
 
 
+_FEW = 4096
+"""Trained numbers up to which the natural gradient was followed at first."""
 _TT_MATRIX = Method(
     {
         "even cores, cube root": tt_matrix(EVEN, CUBE_ROOT),
@@ -64,19 +67,19 @@ _OURS = Method(
     },
     bits=(6, 4),
 )
-_OURS_FULL = replace(_OURS, bits=(4,), natural=True, crop=1, tuned_as="ours")
+_OURS_FULL = replace(_OURS, bits=(4,), natural=_FEW, crop=1, tuned_as="ours")
 METHODS: dict[str, Method] = {
     "low_rank": Method({"default": low_rank}),
     "block_tt": Method({"default": block_tt}),
     "cp": Method({"default": cp}),
     "tucker": Method({"default": tucker}),
     "tt_matrix": _TT_MATRIX,
-    "tt_matrix_natural": replace(_TT_MATRIX, natural=True, tuned_as="tt_matrix"),
+    "tt_matrix_natural": replace(_TT_MATRIX, natural=_FEW, tuned_as="tt_matrix"),
     "paper": Method({f"gates of {sites} sites": paper(sites) for sites in (2, 3, 4)}),
     "ours": _OURS,
-    "ours_natural": replace(_OURS, bits=(4,), natural=True, tuned_as="ours"),
-    "tt_matrix_corrected": replace(_TT_MATRIX, natural=True, crop=1, corrects_teacher=True, tuned_as="tt_matrix"),
+    "ours_natural": replace(_OURS, bits=(4,), natural=_FEW, tuned_as="ours"),
+    "tt_matrix_corrected": replace(_TT_MATRIX, natural=_FEW, crop=1, corrects_teacher=True, tuned_as="tt_matrix"),
     "ours_full": _OURS_FULL,
-    "ours_corrected": replace(_OURS_FULL, corrects_teacher=True),
+    "ours_corrected": replace(_OURS_FULL, natural=MOST_NATURAL_NUMBERS, corrects_teacher=True),
 }
 """In the order of the tables. No method has more recipes than its strongest peer, the TT-matrix."""

@@ -58,6 +58,11 @@ class Looking(nn.Module):
         return outputs if float(outputs.sum()) > 0 else -outputs
 
 
+def factorise_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Treat models as if they had many numbers."""
+    monkeypatch.setattr(natural, "_FACTORISED_ALWAYS", 0)
+
+
 def run(network: natural.Network, inputs: Tensor) -> Tensor:
     return network(inputs)
 
@@ -209,8 +214,13 @@ def test_a_step_that_is_not_finite_is_an_error_and_changes_nothing(where: str) -
     assert all(torch.equal(value, model.state_dict()[key]) for key, value in before.items())
 
 
+@pytest.mark.parametrize("lasting", [False, True])
 @pytest.mark.parametrize("taught", [False, True])
-def test_natural_epochs_get_further_than_those_of_adam(taught: bool) -> None:
+def test_natural_epochs_get_further_than_those_of_adam(
+    taught: bool, lasting: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if lasting:
+        factorise_rarely(monkeypatch)
     inputs, labels = blobs(1000)
     teacher = nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3)).double() if taught else None
     if teacher is not None:
@@ -223,6 +233,37 @@ def test_natural_epochs_get_further_than_those_of_adam(taught: bool) -> None:
     assert losses[3] is not None
     assert losses[0] is not None
     assert losses[3] < losses[0]
+
+
+def test_the_curvature_of_many_numbers_is_factorised_when_a_tenth_of_its_samples_is_newer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    factorise_rarely(monkeypatch)
+    model, (inputs, labels) = classifier(), blobs(40)
+    gradient = NaturalGradient(model, "exclusive", run)
+    factorised: list[int] = []
+
+    class Recorded(natural._Damped):
+        def __init__(self, fisher: Tensor, damping: float, least: Tensor) -> None:
+            factorised.append(gradient._steps - 1)
+            super().__init__(fisher, damping, least)
+
+    monkeypatch.setattr(natural, "_Damped", Recorded)
+    torch.manual_seed(0)
+    for _ in range(60):
+        gradient.zero_grad()
+        nn.functional.cross_entropy(model(inputs), labels).backward()
+        gradient.observe(inputs, None)
+        gradient.step(1.0, 40)
+    counted, newer, expected = 0.0, 0.0, []
+    for after in range(60):
+        counted, newer = 0.97 * counted + 10, newer + 10
+        if newer > 0.1 * counted:
+            expected.append(after)
+            newer = 0.0
+    assert factorised == expected
+    assert expected[:10] == list(range(10))
+    assert expected[-1] - expected[-2] == 3
 
 
 def test_same_seed_gives_the_same_weights_to_the_last_bit() -> None:
@@ -253,7 +294,10 @@ def test_frozen_parameters_and_what_becomes_of_samples_at_a_time_change_nothing(
     assert not torch.equal(trained[0], encoded(classifier(norm=True))["0.weight"].gates)
 
 
-def test_gates_in_few_bits_are_trained_as_they_are_stored() -> None:
+@pytest.mark.parametrize("lasting", [False, True])
+def test_gates_in_few_bits_are_trained_as_they_are_stored(lasting: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if lasting:
+        factorise_rarely(monkeypatch)
     inputs, labels = blobs(1000)
     correct = {}
     for natural_epochs in (0, 3):
@@ -301,7 +345,7 @@ def test_settled_gates_stay_and_the_others_go_on() -> None:
 def test_models_that_cannot_take_the_steps_are_refused_before_anything_changes() -> None:
     inputs, labels = blobs(40)
     normed = classifier(norm=True)
-    wide = nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 600), nn.ReLU(), nn.Linear(600, 3)).double()
+    wide = nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 1000), nn.ReLU(), nn.Linear(1000, 3)).double()
     compress(wide, {"0.weight": TT}, FitOptions(steps=1))
     looking = Looking()
     compress(looking, {"inner.0.weight": TT}, FitOptions(steps=1))
