@@ -132,7 +132,7 @@ def test_natural_epochs_are_refused_before_anything_is_fitted(resources: Resourc
     assert job.status == "failed"
     assert job.error is not None
     assert job.error["code"] == "natural_epochs_impossible"
-    assert "expected at most 4,096 trained numbers" in job.error["detail"]
+    assert "expected at most 8,192 trained numbers" in job.error["detail"]
     assert "'dense': 'freeze'" in job.error["detail"]
     assert job.stage == "plan"
 
