@@ -43,7 +43,7 @@ _FARTHEST = 0.03
 _LARGEST_CHANGE = 0.5
 """Most that a step may change the numbers, relative to their norm: what ends it where outputs hardly depend on them."""
 _FACTORISED_ALWAYS = 4096
-"""Numbers up to which the curvature is factorised in each step: more samples take less time than that."""
+"""Numbers up to which the curvature is factorised in each step: that takes no longer than its samples do."""
 _RENEWED = 0.1
 """Beyond, a factorisation lasts until this share of the samples that the curvature is a mean over is newer."""
 _DECODED_ENTRIES = 2**24

@@ -48,8 +48,8 @@ class Method:
         return [form.name for form in (*self.storage, *map(in_bits, self.bits))]
 
 
-_FEW = 4096
-"""Trained numbers up to which the natural gradient was followed at first."""
+FEW_NUMBERS = 4096
+"""Trained numbers up to which the natural gradient takes a few times as long as Adam, and was followed at first."""
 _TT_MATRIX = Method(
     {
         "even cores, cube root": tt_matrix(EVEN, CUBE_ROOT),
@@ -67,18 +67,20 @@ _OURS = Method(
     },
     bits=(6, 4),
 )
-_OURS_FULL = replace(_OURS, bits=(4,), natural=_FEW, crop=1, tuned_as="ours")
+_OURS_FULL = replace(_OURS, bits=(4,), natural=FEW_NUMBERS, crop=1, tuned_as="ours")
 METHODS: dict[str, Method] = {
     "low_rank": Method({"default": low_rank}),
     "block_tt": Method({"default": block_tt}),
     "cp": Method({"default": cp}),
     "tucker": Method({"default": tucker}),
     "tt_matrix": _TT_MATRIX,
-    "tt_matrix_natural": replace(_TT_MATRIX, natural=_FEW, tuned_as="tt_matrix"),
+    "tt_matrix_natural": replace(_TT_MATRIX, natural=FEW_NUMBERS, tuned_as="tt_matrix"),
     "paper": Method({f"gates of {sites} sites": paper(sites) for sites in (2, 3, 4)}),
     "ours": _OURS,
-    "ours_natural": replace(_OURS, bits=(4,), natural=_FEW, tuned_as="ours"),
-    "tt_matrix_corrected": replace(_TT_MATRIX, natural=_FEW, crop=1, corrects_teacher=True, tuned_as="tt_matrix"),
+    "ours_natural": replace(_OURS, bits=(4,), natural=FEW_NUMBERS, tuned_as="ours"),
+    "tt_matrix_corrected": replace(
+        _TT_MATRIX, natural=FEW_NUMBERS, crop=1, corrects_teacher=True, tuned_as="tt_matrix"
+    ),
     "ours_full": _OURS_FULL,
     "ours_corrected": replace(_OURS_FULL, natural=MOST_NATURAL_NUMBERS, corrects_teacher=True),
 }

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from bench.accuracy.allocation import Unreachable
 from bench.accuracy.factors import Form, total
-from bench.accuracy.methods import METHODS
+from bench.accuracy.methods import FEW_NUMBERS, METHODS
 from bench.accuracy.problems import PROBLEMS
 from bench.accuracy.task import Stage, Task
 
@@ -20,8 +20,6 @@ Find = Callable[[Task], dict[str, Any] | None]
 """The stored row of a task, if there is one."""
 _FEW = 10
 """Epochs of a test run for one of the grid, from which on the grid says too little: its best are then compared anew."""
-_MOST_COMPARED = 4096
-"""Trained numbers up to which those runs follow the natural gradient: of more, it takes many times as long as Adam."""
 
 
 class Setting(NamedTuple):
@@ -186,7 +184,7 @@ def _task(stage: Stage, method: str, budget: int, seed: int, chosen: Choice, set
     forms = forms_of(setting.problem, method, chosen.recipe, budget)
     trained = total(list(forms.values())) + PROBLEMS[setting.problem].dense
     most = METHODS[method].natural
-    natural = trained <= (most if stage == "test" else min(most, _MOST_COMPARED))
+    natural = trained <= (most if stage == "test" else min(most, FEW_NUMBERS))  # else a choice would take too long
     teacher_epochs = epochs // 4 if METHODS[method].corrects_teacher else 0
     return Task(
         stage,
