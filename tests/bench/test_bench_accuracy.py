@@ -37,7 +37,7 @@ from bench.accuracy.table import Spread, accuracy_table, bytes_table, choices_ta
 from bench.accuracy.task import Task
 from bench.accuracy.training import BATCH, DENSE_RATE, Training, correct, fine_tune, outputs_of
 from bench.accuracy.tt_matrix import TTMatrix
-from bench.accuracy.tuning import RATES, Choice, Setting, choice, final_tasks, finals, forms_of, grid
+from bench.accuracy.tuning import LATER_SEED, RATES, Choice, Setting, choice, final_tasks, finals, forms_of, grid
 from bench.accuracy.worker import check
 from bench.lenet5_mnist import LeNet5
 from bench.record import RESULTS
@@ -328,6 +328,35 @@ def test_after_many_epochs_the_best_of_each_recipe_are_compared_anew(tmp_path: P
         runs.add(run_of(task, 0.8 + names.index(task.recipe) / 100))
     assert choice("ours_full", 1500, setting, runs.find) == Choice(names[-1], 8e-2, 1000)
     assert choice("ours", 1500, setting, runs.find) == Choice(names[0], 8e-2, 1000)  # its finals are its own
+
+
+def test_another_seed_chooses_after_many_epochs_where_none_of_the_first_was_run(tmp_path: Path) -> None:
+    runs, setting = Runs(tmp_path / "runs.jsonl"), SETTING._replace(epochs=10)
+    for task in grid("paper", [1000], setting):
+        runs.add(run_of(task, 0.9 + task.rate / 100))
+    last = list(finals("paper", [1000], setting, runs.find))
+    assert {task.seed for task in last} == {LATER_SEED}
+    runs.add(run_of(dataclasses.replace(last[0], seed=0), 0.9))
+    assert finals_seeds(runs, setting) == {0}
+    again = Runs(tmp_path / "others.jsonl")
+    for task in grid("paper", [1000], setting):
+        again.add(run_of(task, 0.9 + task.rate / 100))
+    for task, accuracy in zip(last, (0.8, 0.9), strict=True):
+        again.add(run_of(task, accuracy))
+    assert finals_seeds(again, setting) == {LATER_SEED}
+    best = choice("paper", 1000, setting, again.find)
+    assert best is not None
+    assert best.recipe == last[1].recipe
+    (test,) = final_tasks("paper", 1000, LATER_SEED, best, setting)
+    again.add({**run_of(test, 0.1), "diverged": "the loss rose"})
+    second = choice("paper", 1000, setting, again.find)
+    assert second is not None
+    assert second.recipe != best.recipe
+
+
+def finals_seeds(runs: Runs, setting: Setting) -> set[int]:
+    """Of the runs of all epochs that choose for the paper's method."""
+    return {task.seed for task in finals("paper", [1000], setting, runs.find)}
 
 
 def test_the_epochs_of_a_corrected_teacher_are_among_all(tmp_path: Path) -> None:
