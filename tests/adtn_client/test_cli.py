@@ -252,7 +252,8 @@ def test_detached_compress_prints_the_job_and_leaves_it(server: ScriptedServer, 
 def test_interrupted_compress_cancels_its_job(server: ScriptedServer, tmp_path: Path) -> None:
     service = CompressingServer(["running"])
     server.script.append(service)
-    command = [ADTN, "compress", FILE_ID, "--out", tmp_path]
+    # What runs the tests in the background may ignore the signal, and its children would too.
+    command = ["env", "--default-signal=INT", ADTN, "compress", FILE_ID, "--out", tmp_path]
     with subprocess.Popen(command, env=environment(server), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
