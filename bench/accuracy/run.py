@@ -59,7 +59,7 @@ def run(wanted: Wanted) -> None:
             task for method in wanted.methods for task in finals(method, wanted.budgets, wanted.setting, runs.find)
         )
         if not wanted.tune_only:
-            # Where no run of all epochs has chosen, the first seed's tell whether a choice lasts.
+            # The first seed's runs may change a choice; after many epochs the later one's may.
             first = set() if wanted.setting.has_finals else {SEED}
             for seed in sorted({*first, *wanted.seeds}):
                 while runner.finish(_tests(wanted, seed, runs.find)):

@@ -18,6 +18,7 @@ RATES = (5e-3, 2e-2, 4e-2, 8e-2)
 SEED = 0
 LATER_SEED = 3
 """Of the runs of all epochs that choose, where those of the first seed are missing: its baseline for MNIST is lost."""
+_CHOOSING_SEEDS = (SEED, LATER_SEED)
 Find = Callable[[Task], dict[str, Any] | None]
 """The stored row of a task, if there is one."""
 _FEW = 10
@@ -107,6 +108,7 @@ def finals(method: str, budgets: Iterable[int], setting: Setting, find: Find) ->
     """The validation runs of all epochs, trained as the method is: of each recipe the rate that was best in the grid.
 
     They need the grid's runs; a recipe without any is left out. Where it leaves a single recipe, there is no choice.
+    They are of the first seed, or where none of those was run, of the later one.
     """
     if not setting.has_finals:
         return
@@ -116,15 +118,14 @@ def finals(method: str, budgets: Iterable[int], setting: Setting, find: Find) ->
         best.setdefault(found.tuned_at, {}).setdefault(found.recipe, found)
     for tuned_at, choices in best.items():
         if len(choices) > 1:
-            by_seed = [
+            first, later = (
                 [
                     _task("validation", method, tuned_at, seed, found, setting, setting.epochs)
                     for found in choices.values()
                 ]
-                for seed in (SEED, LATER_SEED)
-            ]
-            begun = (tasks for tasks in by_seed if any(find(task) is not None for task in tasks))
-            yield from next(begun, by_seed[-1])
+                for seed in _CHOOSING_SEEDS
+            )
+            yield from first if _begun(first, find) else later
 
 
 def choice(method: str, budget: int, setting: Setting, find: Find) -> Choice | None:
@@ -145,7 +146,7 @@ def choice(method: str, budget: int, setting: Setting, find: Find) -> Choice | N
     """
     usable = reached(setting.problem, method, budget)
     last = list(finals(method, [budget], setting, find))
-    compared = last if any(find(task) is not None for task in last) else grid(method, [budget], setting)
+    compared = last if _begun(last, find) else grid(method, [budget], setting)
     ranked = _ranked((task for task in compared if task.recipe in usable), find)
     lasting = (found for found in ranked if not _diverges(method, budget, found, setting, find))
     return next(lasting, ranked[0] if ranked else None)
@@ -164,9 +165,14 @@ def _ranked(tasks: Iterable[Task], find: Find) -> list[Choice]:
     return sorted(scores, key=scores.__getitem__, reverse=True)
 
 
+def _begun(tasks: Iterable[Task], find: Find) -> bool:
+    """Whether any of the tasks was run."""
+    return any(find(task) is not None for task in tasks)
+
+
 def _diverges(method: str, budget: int, chosen: Choice, setting: Setting, find: Find) -> bool:
     """Whether the run with a choice diverged, of a seed that chooses."""
-    tasks = (_task("test", method, budget, seed, chosen, setting, setting.epochs) for seed in (SEED, LATER_SEED))
+    tasks = (_task("test", method, budget, seed, chosen, setting, setting.epochs) for seed in _CHOOSING_SEEDS)
     return any("diverged" in (find(task) or {}) for task in tasks)
 
 
