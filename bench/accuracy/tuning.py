@@ -107,25 +107,26 @@ def grid(method: str, budgets: Iterable[int], setting: Setting) -> Iterator[Task
 def finals(method: str, budgets: Iterable[int], setting: Setting, find: Find) -> Iterator[Task]:
     """The validation runs of all epochs, trained as the method is: of each recipe the rate that was best in the grid.
 
-    They need the grid's runs; a recipe without any is left out. Where it leaves a single recipe, there is no choice.
-    They are of the first seed, or where none of those was run, of the later one.
+    They need the grid's runs; a recipe without any is left out. Where it leaves a single recipe, its two best rates are
+    compared: that of the few epochs of the grid may be too high. They are of the first seed, or where none of those was
+    run, of the later one.
     """
     if not setting.has_finals:
         return
     tasks = {task.key: task for budget in budgets for task in grid(method, [budget], setting)}
-    best: dict[int, dict[str, Choice]] = {}
+    ranked: dict[int, list[Choice]] = {}
     for found in _ranked(tasks.values(), find):
-        best.setdefault(found.tuned_at, {}).setdefault(found.recipe, found)
-    for tuned_at, choices in best.items():
-        if len(choices) > 1:
-            first, later = (
-                [
-                    _task("validation", method, tuned_at, seed, found, setting, setting.epochs)
-                    for found in choices.values()
-                ]
-                for seed in _CHOOSING_SEEDS
-            )
-            yield from first if _begun(first, find) else later
+        ranked.setdefault(found.tuned_at, []).append(found)
+    for tuned_at, choices in ranked.items():
+        of_recipes: dict[str, Choice] = {}
+        for found in choices:
+            of_recipes.setdefault(found.recipe, found)
+        compared = list(of_recipes.values()) if len(of_recipes) > 1 else choices[:2]
+        first, later = (
+            [_task("validation", method, tuned_at, seed, found, setting, setting.epochs) for found in compared]
+            for seed in _CHOOSING_SEEDS
+        )
+        yield from first if _begun(first, find) else later
 
 
 def choice(method: str, budget: int, setting: Setting, find: Find) -> Choice | None:

@@ -380,12 +380,16 @@ def test_runs_that_choose_for_several_methods_are_told_once(tmp_path: Path) -> N
     assert len(fold(runs, SETTING)["validation"]) == len(tasks)
 
 
-def test_a_single_recipe_is_not_run_once_more(tmp_path: Path) -> None:
+def test_of_a_single_recipe_the_two_best_rates_are_compared_anew(tmp_path: Path) -> None:
     runs, setting = Runs(tmp_path / "runs.jsonl"), SETTING._replace(epochs=10)
     for task in grid("low_rank", [1000], setting):
         runs.add(run_of(task, 0.9 - task.rate))
-    assert list(finals("low_rank", [1000], setting, runs.find)) == []
+    last = list(finals("low_rank", [1000], setting, runs.find))
+    assert [(task.recipe, task.rate) for task in last] == [("default", RATES[0]), ("default", RATES[1])]
     assert choice("low_rank", 1000, setting, runs.find) == Choice("default", RATES[0], 1000)
+    for task in last:
+        runs.add(run_of(task, 0.8 + task.rate))
+    assert choice("low_rank", 1000, setting, runs.find) == Choice("default", RATES[1], 1000)
 
 
 def test_what_was_compared_after_all_epochs_is_told_with_the_best_first() -> None:
