@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from bench.accuracy.methods import METHODS
@@ -73,9 +74,9 @@ def choices_table(result: dict[str, Any]) -> str:
 
 
 def finals_table(result: dict[str, Any]) -> str:
-    """Accuracy on the validation images of the best of each recipe after all epochs: a row a tuning budget; "" if none.
+    """Accuracy on the validation images of what was compared after all epochs: a row a tuning budget; "" if none.
 
-    The highest comes first: it is what was chosen.
+    Each recipe at its best rate, or the rates of a single recipe. The highest comes first: it is what was chosen.
     """
     runs = [run for run in result["validation"] if run["epochs"] == result["epochs"] > result["tuning_epochs"]]
     methods = list(dict.fromkeys(run["method"] for run in runs))
@@ -88,10 +89,12 @@ def finals_table(result: dict[str, Any]) -> str:
 
 
 def _compared(runs: Sequence[dict[str, Any]]) -> str:
-    """Recipes with their accuracy in percent, the highest first; those that diverged last."""
-    scores = {run["recipe"]: 100 * run["stored"]["fp32"]["accuracy"] for run in runs if "stored" in run}
-    ranked = [f"{recipe} {scores[recipe]:.2f}" for recipe in sorted(scores, key=scores.__getitem__, reverse=True)]
-    return "; ".join([*ranked, *(f"{run['recipe']} diverged" for run in runs if "stored" not in run)]) or "-"
+    """Recipes with their accuracy in percent, or rates of a single one; the highest first, those that diverged last."""
+    several = len({run["recipe"] for run in runs}) > 1
+    named = [(run["recipe"] if several else f"{run['rate']:g}", run) for run in runs]
+    finite = [(100 * run["stored"]["fp32"]["accuracy"], name) for name, run in named if "stored" in run]
+    ranked = [f"{name} {accuracy:.2f}" for accuracy, name in sorted(finite, key=itemgetter(0), reverse=True)]
+    return "; ".join([*ranked, *(f"{name} diverged" for name, run in named if "stored" not in run)]) or "-"
 
 
 def bytes_of(row: dict[str, Any], storage: str) -> int:

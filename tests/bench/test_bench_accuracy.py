@@ -393,14 +393,16 @@ def test_of_a_single_recipe_the_two_best_rates_are_compared_anew(tmp_path: Path)
 
 
 def test_what_was_compared_after_all_epochs_is_told_with_the_best_first() -> None:
-    def run_after(epochs: int, method: str, recipe: str, accuracy: float | None) -> dict[str, Any]:
-        run = {"method": method, "recipe": recipe, "budget": 1000, "epochs": epochs}
+    def run_after(epochs: int, method: str, recipe: str, accuracy: float | None, rate: float = 4e-2) -> dict[str, Any]:
+        run = {"method": method, "recipe": recipe, "rate": rate, "budget": 1000, "epochs": epochs}
         return run if accuracy is None else run | {"stored": {"fp32": {"bytes": 1, "accuracy": accuracy}}}
 
     grid_run = run_after(2, "ours", "a", 0.99)
     finals_run = [run_after(20, "ours", *found) for found in (("a", 0.9), ("b", None), ("c", 0.95))]
     result = {"epochs": 20, "tuning_epochs": 2, "validation": [grid_run, *finals_run]}
     assert finals_table(result).splitlines()[2:] == ["| ≤ 1,000 | c 95.00; a 90.00; b diverged |"]
+    rates = [run_after(20, "cp", "default", accuracy, rate) for accuracy, rate in ((0.9, 8e-2), (0.95, 2e-2))]
+    assert finals_table({**result, "validation": rates}).splitlines()[2:] == ["| ≤ 1,000 | 0.02 95.00; 0.08 90.00 |"]
     assert finals_table({**result, "validation": [grid_run]}) == ""
     assert finals_table({**result, "epochs": 2}) == ""  # the grid itself is run for all epochs
 
