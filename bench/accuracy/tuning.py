@@ -42,7 +42,7 @@ class Setting(NamedTuple):
 
     @property
     def has_finals(self) -> bool:
-        """Whether the best of each recipe are trained on the validation images for all epochs before one is chosen."""
+        """Whether the best of the grid are trained on the validation images for all epochs before one is chosen."""
         return self.epochs >= _FEW * self.tuning_epochs
 
 
