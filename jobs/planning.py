@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from adtn.allocation import allocate, by_default
-from adtn.candidates import Candidates, candidates
+from adtn.candidates import Candidate, Candidates, candidates
 from adtn.curve import Curve
 from adtn.errors import PlanError, StructureError
-from adtn.plan import Layer, Plan, StructureChoice, Target, make_plan
+from adtn.plan import Layer, Plan, PlanEntry, StructureChoice, Target, make_plan
 from adtn.selection import Names, named_layers
+from adtn.structure import AnyStructure
 from jobs.problems import Fault, ProblemError
 from jobs.schemas.settings import CompressionSettings, StructureSettings, TargetSettings
 
@@ -93,8 +94,12 @@ def plans_to_try(
 
 
 def most_trials(plans: int, max_trials: int) -> int:
-    """How many trials a search over that many plans takes at most: it bisects them twice (`worker.pipeline.search`)."""
-    return min(max_trials, plans, 2 * plans.bit_length())
+    """How many trials a search over that many plans takes at most.
+
+    It bisects them up to three times: for the smallest that keeps the accuracy, among larger ones where training came
+    to nothing, and once more below what was found (`worker.pipeline.search`).
+    """
+    return min(max_trials, plans, 3 * plans.bit_length())
 
 
 def is_measured(settings: CompressionSettings) -> bool:
@@ -116,6 +121,37 @@ def to_measure(settings: CompressionSettings, layers: Sequence[Layer]) -> Candid
         return None
     found = candidates_of(settings, layers)
     return found if len(found.items) > 1 else None
+
+
+def most_to_measure(settings: CompressionSettings, found: Candidates) -> int:
+    """Numbers that the layers which are measured may have together: what could not be chosen is not measured."""
+    target = size_of(settings.target)
+    return target.limit(found.original) if target else found.original
+
+
+def plans_to_measure(found: Candidates, limit: int) -> list[Plan]:
+    """What is fitted together: the smallest size of each layer, the next one of each that has another, and so on.
+
+    Args:
+        found: The layers that are measured.
+        limit: Numbers for all of them together.
+    """
+    sizes = {
+        item.layer: sizes_to_measure(item, limit - found.smallest + item.rungs[0].parameters) for item in found.items
+    }
+    most = max((len(rungs) for rungs in sizes.values()), default=0)
+    return [
+        Plan(tuple(PlanEntry(layer, rungs[place]) for layer, rungs in sizes.items() if place < len(rungs)))
+        for place in range(most)
+    ]
+
+
+def sizes_to_measure(candidate: Candidate, room: int) -> Sequence[AnyStructure]:
+    """A few rungs of a ladder, spread evenly from the lowest to the highest that has at most `room` numbers."""
+    rungs = [rung for rung in candidate.rungs if rung.parameters <= room] or candidate.rungs[:1]
+    count = min(MEASURED_SIZES, len(rungs))
+    places = {round(i * (len(rungs) - 1) / max(1, count - 1)) for i in range(count)}
+    return [rungs[place] for place in sorted(places)]
 
 
 def samples_looked_at(flops: float) -> int:

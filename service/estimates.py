@@ -17,11 +17,12 @@ from adtn.limits import OBSERVED
 from adtn.plan import Plan, PlanEntry
 from jobs.files import FileRecord
 from jobs.planning import (
-    MEASURED_SIZES,
     MEASURING_TIME,
     QUICK_STEPS,
     is_searched,
+    most_to_measure,
     most_trials,
+    plans_to_measure,
     samples_looked_at,
     to_measure,
 )
@@ -75,7 +76,8 @@ PLANNED = ("layers", "parameters", "bytes", "fine_tuning")
 MEASURED = "the numbers are shared over the layers by what the worker measures: here they are shared evenly"
 SEARCHED = (
     "the size is not known before the job: it is the smallest of those tried that keeps the accuracy on held-out "
-    "training data; the sizes here are those of the largest, the time is for all trials"
+    "training data; the sizes here are those of the largest, the time is that of one in the middle for all "
+    "trials, the memory that of the one that takes most"
 )
 HOPELESS = (
     "a trial is expected to take longer than search.max_minutes allows for all of them: the job would end without an "
@@ -104,12 +106,14 @@ def estimate(
     widths = {layer["key"]: BYTES_OF_DTYPE.get(layer["dtype"], DEFAULT_BYTES) for layer in checkpoint.layers or []}
     gate_bits = settings.compression.gate_bits
     layers = [_layer(entry, widths[entry.layer.weights[0].key], gate_bits) for entry in plan.entries]
-    work = tuning(settings, plan, checkpoint, dataset)
-    once = _fit_seconds(settings, plan) + _tune_seconds(settings, plan, work)
+    works = [tuning(settings, tried, checkpoint, dataset) for tried in plans]
+    work, middle = works[-1], len(plans) // 2
+    # Sizes differ in how many weights are encoded, and then decoded in each step: a search begins in the middle.
+    once = _fit_seconds(settings, plans[middle]) + _tune_seconds(settings, plans[middle], works[middle])
     teacher = _original_seconds(settings, checkpoint, work, settings.fine_tune.teacher_epochs)
     search = _search(settings, plans, checkpoint, once) if is_searched(settings.compression) else None
     measured = to_measure(settings.compression, layers_in(checkpoint))
-    before = _measuring_seconds(settings, plan, measured, work) if measured else 0.0
+    before = _measuring_seconds(settings, measured, work) if measured else 0.0
     if search:
         before += _control_seconds(settings, checkpoint, dataset, work)
     is_hopeless = search is not None and before + search.seconds_a_trial > search.max_seconds
@@ -122,7 +126,9 @@ def estimate(
         parameters=_size(plan.original, plan.parameters),
         bytes=_size(sum(layer.original_bytes for layer in layers), sum(layer.compressed_bytes for layer in layers)),
         seconds=seconds,
-        memory_bytes=_memory(settings, plan, work, checkpoint, dataset),
+        memory_bytes=max(
+            _memory(settings, tried, its, checkpoint, dataset) for tried, its in zip(plans, works, strict=True)
+        ),
         fine_tuning=work.view() if work.steps else None,
         rough=[*(PLANNED if search or measured else ()), "seconds", "memory_bytes"],
         search=search,
@@ -157,12 +163,14 @@ def _search(settings: JobSettings, plans: Sequence[Plan], checkpoint: FileRecord
     )
 
 
-def _measuring_seconds(settings: JobSettings, plan: Plan, measured: Candidates, work: Tuning) -> float:
+def _measuring_seconds(settings: JobSettings, measured: Candidates, work: Tuning) -> float:
     """Quick fits of a few sizes of each layer; with data the network is run once for each."""
-    fits = MEASURED_SIZES * QUICK_STEPS * sum(_decode_seconds(entry) for entry in plan.entries)
+    together = plans_to_measure(measured, most_to_measure(settings.compression, measured))
+    entries = [entry for plan in together for entry in plan.entries]
+    fits = min(QUICK_STEPS, settings.fit.steps) * sum(map(_decode_seconds, entries))
     flops = 2 * (work.dense_work + work.encoded_work)
     samples = min(work.heldout, samples_looked_at(flops))
-    looks = MEASURED_SIZES * len(measured.items) * samples * flops / OPERATIONS_A_SECOND
+    looks = len(entries) * samples * flops / OPERATIONS_A_SECOND
     return min(fits + looks, MEASURING_TIME * 60 * settings.search.max_minutes)
 
 

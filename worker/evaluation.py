@@ -77,6 +77,10 @@ def right_answers(
     return right
 
 
+HARM = 0.02
+"""Accuracy on the samples of a training, from the loss of which on the training is said to do harm."""
+
+
 def share_of(right: Tensor) -> float:
     """The share of samples that are right, of `right_answers`."""
     return int(right.sum()) / len(right)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from adtn_client.commands import output
-from jobs.schemas.report import Accuracy, Counts, Report, ReportedLayer
+from jobs.schemas.report import Accuracy, Counts, Parameters, Report, ReportedLayer, Search
 
 ACCURACIES = (
     ("baseline", "before"),
@@ -54,8 +54,10 @@ def summary(report: Report) -> list[tuple[str, str]]:
         ("accuracy", accuracy(report.accuracy)),
         *paired(report.accuracy),
         ("encoded layers", change(report.parameters.encoded)),
+        *left_dense(report.parameters),
         ("whole model", change(report.parameters)),
         *([("encoded bytes", bytes_change(gates))] if gates else []),
+        *search(report.search),
         ("checkpoint", output.size(report.bytes["checkpoint"])),
         *((name, output.size(size)) for name, size in sorted(report.bytes["artifacts"].items())),
         ("seconds", ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.seconds.items())),
@@ -79,6 +81,23 @@ def paired(measured: Accuracy | None) -> list[tuple[str, str]]:
     found, (low, high) = measured.change, measured.change.interval
     counts = f"{output.count(found.lost)} answers lost, {output.count(found.won)} won"
     return [("change", f"{found.points:+.2f} points ({low:+.2f} to {high:+.2f} at 95 %): {counts}")]
+
+
+def left_dense(parameters: Parameters) -> list[tuple[str, str]]:
+    """The layers that might have been encoded, as a line for each reason why they were not."""
+    names: dict[str, list[str]] = {}
+    for skipped in parameters.skipped:
+        names.setdefault(skipped.reason, []).append(skipped.name)
+    return [("left dense", f"{', '.join(alike)}: {reason}") for reason, alike in names.items()]
+
+
+def search(found: Search | None) -> list[tuple[str, str]]:
+    """How the size was found, as a line; none where it was asked for."""
+    if found is None:
+        return []
+    kept = min((trial for trial in found.trials if trial.kept), key=lambda trial: trial.parameters)
+    accuracy = f"{kept.heldout_accuracy:.2%} of {output.count(found.heldout_samples)} held-out samples"
+    return [("search", f"{len(found.trials)} trials; the smallest that keeps the accuracy has {accuracy}")]
 
 
 def bytes_change(counts: Mapping[str, Any]) -> str:

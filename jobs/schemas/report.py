@@ -61,6 +61,13 @@ class ReportedLayer(_Open):
     bytes: int | None = Field(default=None, description="Of the gates in the artifact `adtn`, without its header.")
 
 
+class Skipped(_Open):
+    """A weight that stayed dense."""
+
+    name: str
+    reason: str
+
+
 class Counts(_Open):
     """Numbers before and after."""
 
@@ -74,6 +81,7 @@ class Parameters(Counts):
 
     encoded: Counts
     layers: list[ReportedLayer]
+    skipped: list[Skipped] = Field(default=[], description="What might have been encoded, and stayed dense.")
 
 
 class Trial(_Open):
@@ -89,6 +97,10 @@ class Trial(_Open):
     seconds: float
     kept: bool = Field(description="Whether the drop is within the target.")
     loss_rose: bool = Field(description="Whether training made it worse, as with a learning rate that is too high.")
+    collapsed: bool = Field(
+        default=False,
+        description="Whether training came to nothing: it diverged, or the model knows one class at most.",
+    )
     fine_tuned: bool = Field(description="False where it is better as it was fitted, and is left so.")
 
 
@@ -108,6 +120,14 @@ class Search(_Open):
         default="train", description="Where they are from: the training data, or a validation split of its own."
     )
     trials: list[Trial]
+    ended_by: Literal["sizes", "trials", "minutes"] | None = Field(
+        default=None,
+        description="What ended the search: there was no size left to try, or it was the cap on trials or on minutes. "
+        "Null in the reports of older workers.",
+    )
+    smaller_untried: int = Field(
+        default=0, description="Smaller sizes that might keep the accuracy too, and were not tried."
+    )
 
 
 class FineTuning(_Open):
@@ -151,10 +171,13 @@ class Report(_Open):
     )
     warnings: list[Warned] = []
     bytes: dict[str, Any] = Field(
-        description="Of the checkpoint, of each artifact, and of the encoded weights together, dense and as gates."
+        description="Of the checkpoint's file, of its tensors that are the model, of each artifact, and of the encoded "
+        "weights together, dense and as gates."
     )
     latency_ms: dict[str, Any] | None = None
-    seconds: dict[str, float]
+    seconds: dict[str, float] = Field(
+        description="By stage, of the attempt that succeeded; fits that were found as they had been kept took none."
+    )
     fine_tuning: FineTuning | None = Field(default=None, description="Null where nothing was trained.")
     settings: dict[str, Any]
     seed: int

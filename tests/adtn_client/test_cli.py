@@ -357,6 +357,28 @@ def test_report_shows_bits_and_bytes_of_the_gates(server: ScriptedServer) -> Non
     assert row[5:10] == ["2,048", "252", "8.1", "4", "131"]
 
 
+def test_report_names_what_stayed_dense_and_how_the_size_was_found(server: ScriptedServer) -> None:
+    report = a_report()
+    reasons = {"conv1": "too small", "fc2": "too small", "fc3": "no room"}
+    report["parameters"]["skipped"] = [{"name": name, "reason": reason} for name, reason in reasons.items()]
+    trials = [(900, 0.97, False), (614, 0.98, True), (700, 0.99, True)]
+    report["search"] = {
+        **{"max_accuracy_drop": 1.0, "baseline_heldout_accuracy": 0.985, "heldout_samples": 12_000},
+        "trials": [
+            {
+                **{"parameters": numbers, "ratio": 2.0, "encoded_parameters": 1, "seconds": 1.0, "drop": 0.5},
+                **{"heldout_accuracy": accuracy, "kept": kept, "loss_rose": False, "fine_tuned": True},
+            }
+            for numbers, accuracy, kept in trials
+        ],
+    }
+    server.script.append(json_answer(report))
+    shown = adtn("report", "job_1", server=server).stdout
+    assert "left dense               conv1, fc2: too small\n" in shown
+    assert "left dense               fc3: no room\n" in shown
+    assert "search                   3 trials; the smallest that keeps the accuracy has 98.00% of 12,000" in shown
+
+
 def test_report_without_data_says_so(server: ScriptedServer) -> None:
     report = {**a_report(), "accuracy": None, "accuracy_unverified": True, "verified": {"fresh_process": True}}
     server.script.append(json_answer(report))

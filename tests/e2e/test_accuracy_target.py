@@ -80,11 +80,14 @@ def test_an_uploaded_validation_split_decides(
     assert dataset["summary"]["splits"] == {"train": 1237, "val": 200, "test": 360}
     short = {"fine_tune": {"epochs": 1}, "search": {"max_trials": 1}}
     wish = {"compression": {"target": {"max_accuracy_drop": 100}}}
-    search = succeeded(api, create(api, **settings | short | wish | {"dataset": dataset["id"]})["id"])["report"][
-        "search"
-    ]
+    job = succeeded(api, create(api, **settings | short | wish | {"dataset": dataset["id"]})["id"])
+    search = job["report"]["search"]
     assert (search["heldout_split"], search["heldout_samples"]) == ("val", 200)
     assert search["control_heldout_accuracy"] == search["baseline_heldout_accuracy"]
+    # What is delivered is what was tried: it was trained on the same samples in the same order.
+    model = DigitsLeNet().eval()
+    model.load_state_dict(load_bytes(artifact(api, job["id"], "model.dense.safetensors")))
+    assert accuracy(model, splits["val"], labels["val"]) == search["trials"][0]["heldout_accuracy"]
 
 
 def test_a_job_is_cancelled_in_the_middle_of_a_trial(api: httpx.Client, settings: dict[str, Any]) -> None:

@@ -32,8 +32,14 @@ def accuracies(samples: int, right: int, lost: int, won: int, commonest: float =
     return Accuracies(right / samples, 0.1, final, Change(samples, lost, won), commonest)
 
 
-def search(samples: int, accuracy: float) -> dict[str, object]:
-    return {"heldout_samples": samples, "baseline_heldout_accuracy": accuracy, "max_accuracy_drop": 1.0}
+def search(samples: int, accuracy: float, ended_by: str = "sizes", smaller_untried: int = 0) -> dict[str, object]:
+    return {
+        "heldout_samples": samples,
+        "baseline_heldout_accuracy": accuracy,
+        "max_accuracy_drop": 1.0,
+        "ended_by": ended_by,
+        "smaller_untried": smaller_untried,
+    }
 
 
 def codes(*arguments: object) -> list[str]:
@@ -126,6 +132,16 @@ def test_a_drop_on_the_test_samples_beyond_the_promise_is_named(artifacts: list[
 def test_a_promise_finer_than_the_held_out_samples_is_named(artifacts: list[Artifact]) -> None:
     found = accuracies(10_000, 9800, 140, 50)
     assert codes(found, artifacts, 1000, ONE_POINT, search(287, 0.98)) == ["heldout_small"]
+
+
+@pytest.mark.parametrize(("ended_by", "cap"), [("trials", "search.max_trials"), ("minutes", "search.max_minutes")])
+def test_a_cap_that_left_smaller_sizes_untried_is_named(artifacts: list[Artifact], ended_by: str, cap: str) -> None:
+    measured = accuracies(10_000, 9800, 140, 50)
+    (found,) = caveats(measured, artifacts, 1000, ONE_POINT, search(10_000, 0.98, ended_by, 3))
+    assert found["code"] == "search_capped"
+    assert found["detail"].startswith(f"{cap} ended the search: 3 smaller sizes")
+    assert codes(measured, artifacts, 1000, ONE_POINT, search(10_000, 0.98, ended_by)) == []
+    assert codes(measured, artifacts, 1000, ONE_POINT, search(10_000, 0.98, "sizes", 3)) == []
 
 
 def test_held_out_samples_that_the_original_was_trained_on_are_named(artifacts: list[Artifact]) -> None:

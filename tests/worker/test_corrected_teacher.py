@@ -175,8 +175,8 @@ def test_a_search_holds_its_samples_out_of_this_training_too(
 def test_of_samples_that_it_forgets_nothing_is_promised(
     make_job: Callable[..., JobRecord], run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The upload, the fit, what was trained further on held-out samples and on others, the fit once more.
-    told = iter([1.0, 0.8, 0.9, 1.0, 0.88])
+    # The upload, what was trained further on held-out samples and on others, the fit twice.
+    told = iter([1.0, 0.9, 1.0, 0.8, 0.88])
     monkeypatch.setattr(trials, "top1", lambda *_: next(told))
     wish = {"epochs": 0, "teacher_epochs": 1}
     compression = {**SEARCH, "target": {"max_accuracy_drop": 5.0}}
@@ -257,10 +257,23 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
 def test_a_loss_that_rises_ends_the_job(
     resources: Resources, checkpoint_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    told = iter([0.9, 0.87])
+    monkeypatch.setattr(correct, "top1", lambda *_: next(told))
     monkeypatch.setattr(correct, "fine_tune", lambda *_: FineTuned(first_loss=1.0, last_loss=2.0))
     job = run_once(resources, {"checkpoint": checkpoint_id, **WISH, "fine_tune": {"epochs": 1, "teacher_epochs": 1}})
     assert job.error["code"] == "training_diverged"
-    assert "teacher_epochs: the loss of the original rose from 1 to 2" in job.error["detail"]
+    assert "the loss of the original rose from 1 to 2; it is right on 87.00% of the" in job.error["detail"]
+
+
+def test_an_original_that_knows_its_few_samples_by_heart_may_be_trained_further(
+    make_job: Callable[..., JobRecord], run: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its loss is near 0 and can only rise."""
+    told = iter([1.0, 0.99])
+    monkeypatch.setattr(correct, "top1", lambda *_: next(told))
+    monkeypatch.setattr(correct, "fine_tune", lambda *_: FineTuned(first_loss=0.001, last_loss=0.01))
+    report = run(make_job(fine_tune={"epochs": 1, "teacher_epochs": 1, "batch_size": 64})).report
+    assert report["accuracy"]["teacher"] == report["accuracy"]["baseline"]
 
 
 def test_a_rate_that_ruins_it_ends_the_job_before_anything_is_fitted(resources: Resources, tmp_path: Path) -> None:

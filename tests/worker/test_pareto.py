@@ -15,6 +15,7 @@ def trial(parameters: int, accuracy: float, kept: bool = True, seconds: float = 
         "drop": round(100 * (0.98 - accuracy), 4),
         "seconds": seconds,
         "kept": kept,
+        "fine_tuned": True,
     }
 
 
@@ -55,6 +56,22 @@ def test_the_same_trials_give_the_same_bytes_whatever_the_seconds() -> None:
 def test_a_trial_that_diverged_is_left_out() -> None:
     diverged = trial(500, 0.9) | {"heldout_accuracy": None, "drop": None, "kept": False}
     assert len(circles(drawn(diverged, trial(9000, 0.975)))) == 1
+
+
+def least(*trials: dict[str, Any], control: float) -> list[str]:
+    found = search(*trials) | {"control_heldout_accuracy": control}
+    texts = [text.text or "" for text in ElementTree.fromstring(pareto_svg(found)).iter(f"{SVG}text")]
+    return [text for text in texts if text.startswith("least")]
+
+
+def test_a_trial_is_above_the_line_of_what_it_is_compared_with() -> None:
+    trained, fitted = trial(1000, 0.96), trial(9000, 0.975) | {"fine_tuned": False}
+    assert least(trained, fitted, control=0.97) == [
+        "least that keeps the promise, 96.00%",
+        "least that keeps the promise without training, 97.00%",
+    ]
+    assert least(trained, control=0.97) == ["least that keeps the promise, 96.00%"]
+    assert least(trained, fitted, control=0.98) == ["least that keeps the promise, 97.00%"]
 
 
 def test_a_single_trial_can_be_drawn() -> None:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from worker.pipeline.search import OutOfTime, smallest_that_keeps
+from worker.pipeline.search import Found, OutOfTime, smallest_that_keeps
 
 
 class Trials:
@@ -27,7 +27,7 @@ class Trials:
 def test_where_larger_is_never_worse_the_smallest_is_found_in_logarithmic_time(count: int) -> None:
     for smallest in range(count + 1):
         trials = Trials(set(range(smallest, count)))
-        assert smallest_that_keeps(count, trials, 64) == (smallest if smallest < count else None)
+        assert smallest_that_keeps(count, trials, 64) == Found(smallest if smallest < count else None, "sizes")
         assert len(trials.asked) == len(set(trials.asked)) <= 2 * count.bit_length()
         assert smallest == count or smallest in trials.asked[: count.bit_length()]
 
@@ -36,50 +36,71 @@ def test_where_larger_is_never_worse_the_smallest_is_found_in_logarithmic_time(c
 def test_noise_never_leads_to_a_size_that_did_not_keep_the_promise(seed: int) -> None:
     draw = random.Random(seed)
     trials = Trials({size for size in range(32) if draw.random() < size / 31})
-    found = smallest_that_keeps(32, trials, 8)
+    found = smallest_that_keeps(32, trials, 8).size
     kept = [size for size in trials.asked if size in trials.keeping]
     assert found == min(kept, default=None)
 
 
 def test_a_cap_on_trials_holds_and_the_best_so_far_is_the_answer() -> None:
     trials = Trials(set(range(5, 32)))
-    assert smallest_that_keeps(32, trials, 2) == 8
+    assert smallest_that_keeps(32, trials, 2) == Found(8, "trials", untried=8)
     assert trials.asked == [16, 8]
 
 
 @pytest.mark.parametrize("cap", [1, 2, 3])
 def test_the_last_trial_is_for_the_largest_if_nothing_has_kept_the_promise(cap: int) -> None:
     trials = Trials({31})
-    assert smallest_that_keeps(32, trials, cap) == 31
+    assert smallest_that_keeps(32, trials, cap) == Found(31, "trials", untried=[31, 14, 6][cap - 1])
     assert len(trials.asked) == cap
     assert trials.asked[-1] == 31
 
 
 def test_trials_that_are_left_go_to_sizes_that_one_unlucky_trial_had_ruled_out() -> None:
     trials = Trials(set(range(5, 32)) - {16})  # the first that is asked
-    found = smallest_that_keeps(32, trials, 10)
+    found = smallest_that_keeps(32, trials, 10).size
     assert trials.asked[:6] == [16, 24, 20, 18, 17, 8]
     assert found == 5
 
 
 def test_where_training_of_large_models_collapses_smaller_ones_are_tried() -> None:
     trials = Trials(set(range(2, 32)), collapsing=set(range(6, 32)))
-    assert smallest_that_keeps(32, trials, 8) == 2
+    assert smallest_that_keeps(32, trials, 8) == Found(2, "sizes")
     assert trials.asked[:3] == [16, 8, 4]
 
 
 def test_where_all_collapse_the_last_trial_is_for_the_largest_too() -> None:
     trials = Trials(set(), collapsing=set(range(32)))
-    assert smallest_that_keeps(32, trials, 4) is None
+    assert smallest_that_keeps(32, trials, 4) == Found(None, "trials")
     assert trials.asked[-1] == 31
 
 
 def test_nothing_found_is_none() -> None:
     trials = Trials(set())
-    assert smallest_that_keeps(32, trials, 8) is None
+    assert smallest_that_keeps(32, trials, 8) == Found(None, "sizes")
     assert trials.asked == [16, 24, 28, 30, 31]
 
 
+def test_where_smaller_ones_fail_too_those_above_the_collapse_are_tried() -> None:
+    """As where training does harm at each size, and the largest need none."""
+    trials = Trials(set(range(24, 28)), collapsing=set(range(15, 24)))
+    assert smallest_that_keeps(28, trials, 10).size == 24
+    assert trials.asked[:8] == [14, 21, 18, 16, 15, 25, 23, 24]
+
+
+def test_above_a_collapse_another_one_leads_upwards() -> None:
+    trials = Trials({31}, collapsing=set(range(31)))
+    assert smallest_that_keeps(32, trials, 64).size == 31
+    assert trials.asked[:5] == [16, 8, 4, 2, 1]
+    assert trials.asked[6:10] == [24, 28, 30, 31]
+
+
 def test_when_time_is_up_the_best_so_far_is_the_answer() -> None:
-    assert smallest_that_keeps(32, Trials(set(range(5, 32)), time_for=1), 8) == 16
-    assert smallest_that_keeps(32, Trials(set(range(5, 32)), time_for=0), 8) is None
+    assert smallest_that_keeps(32, Trials(set(range(5, 32)), time_for=1), 8) == Found(16, "minutes", untried=16)
+    assert smallest_that_keeps(32, Trials(set(range(5, 32)), time_for=0), 8) == Found(None, "minutes")
+
+
+@pytest.mark.parametrize(("trials", "untried"), [(4, 1), (5, 0)])
+def test_what_is_untried_below_the_answer_is_counted(trials: int, untried: int) -> None:
+    """Sizes below one that breaks the promise are not."""
+    found = smallest_that_keeps(32, Trials(set(range(5, 32))), trials)
+    assert (found.size, found.untried) == (5 + untried, untried)

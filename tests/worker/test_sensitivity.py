@@ -20,7 +20,7 @@ from worker.pipeline.attempt import Attempt
 from worker.pipeline.inspect import Inputs
 from worker.pipeline.progress import ProgressReporter
 from worker.pipeline.search import OutOfTime
-from worker.pipeline.sensitivity import Sensitivity, measure, sizes_to_measure
+from worker.pipeline.sensitivity import Sensitivity, measure
 
 LIMIT = 1200
 SETTINGS = JobSettings.model_validate({"checkpoint": "file_" + "0" * 32, "fit": {"steps": 20}, "seed": 4})
@@ -133,9 +133,9 @@ def test_the_more_a_network_computes_the_fewer_samples_are_looked_at(
 
 def test_a_few_sizes_are_measured_from_the_smallest_to_the_largest_that_could_be_chosen(branches: Candidates) -> None:
     item = branches.items[0]
-    sizes = [rung.parameters for rung in sizes_to_measure(item, 1500)]
+    sizes = [rung.parameters for rung in planning.sizes_to_measure(item, 1500)]
     fitting = [rung.parameters for rung in item.rungs if rung.parameters <= 1500]
     assert (sizes[0], sizes[-1]) == (fitting[0], fitting[-1])
     assert 2 <= len(sizes) <= 5
     assert all(a < b for a, b in pairwise(sizes))
-    assert [rung.parameters for rung in sizes_to_measure(item, 1)] == fitting[:1]
+    assert [rung.parameters for rung in planning.sizes_to_measure(item, 1)] == fitting[:1]

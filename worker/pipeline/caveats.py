@@ -40,7 +40,7 @@ def caveats(
         found += [_within_noise(accuracies.change), _at_chance(accuracies), _beyond_promise(accuracies, settings)]
         found.append(_teacher_worse(accuracies))
     if search is not None:
-        found.append(_too_few_held_out(search))
+        found += [_too_few_held_out(search), _capped(search)]
     if accuracies is not None and search is not None:
         found.append(_seen_by_original(accuracies, search))
     return [caveat for caveat in found if caveat is not None]
@@ -116,6 +116,18 @@ def _too_few_held_out(search: Mapping[str, object]) -> Caveat | None:
         "heldout_small",
         f"{samples:,} held-out samples cannot tell a drop of {drop:g} points from chance (below {noise:.2f}); with "
         "other samples the search might have chosen another size",
+    )
+
+
+def _capped(search: Mapping[str, object]) -> Caveat | None:
+    caps = {"trials": "search.max_trials", "minutes": "search.max_minutes"}
+    cap, untried = caps.get(str(search["ended_by"])), search["smaller_untried"]
+    if cap is None or not untried:
+        return None
+    return _caveat(
+        "search_capped",
+        f"{cap} ended the search: {untried} smaller sizes that might keep the accuracy too were not tried; with a "
+        "higher cap the model may get smaller",
     )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from adtn.candidates import Candidates
 from adtn.moments import InputMoments
 from adtn.plan import Plan
-from jobs.planning import MEASURING_TIME, candidates_of, is_searched, plan_of, plans_to_try, size_of, to_measure
+from jobs.planning import MEASURING_TIME, candidates_of, is_searched, most_to_measure, plan_of, plans_to_try, to_measure
 from jobs.problems import ProblemError
 from worker.pipeline.attempt import Attempt
 from worker.pipeline.heldout import Parts, parts_of
@@ -120,14 +120,14 @@ def _measured(
     attempt: Attempt, found: Candidates, parts: Parts | None, moments: Mapping[str, InputMoments], started: float
 ) -> Sensitivity:
     settings = attempt.job.settings
-    target = size_of(settings.compression.target)
     samples: Tensor | None = None
     if parts is not None and len(parts.heldout_x):
         samples = parts.heldout_x
-    limit = target.limit(found.original) if target else found.original
     on_step = within(attempt.progress.step, 0.0, MEASURING if is_searched(settings.compression) else 1.0)
     deadline = started + MEASURING_TIME * 60 * settings.search.max_minutes
-    return measure(attempt, found, limit, samples, moments, in_time(on_step, deadline))
+    return measure(
+        attempt, found, most_to_measure(settings.compression, found), samples, moments, in_time(on_step, deadline)
+    )
 
 
 def require_possible_choice(attempt: Attempt) -> None:

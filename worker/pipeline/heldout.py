@@ -31,8 +31,12 @@ class Parts:
     heldout_split: Literal["train", "val"]
 
     def samples(self, dataset: Dataset) -> tuple[Tensor, Tensor]:
-        """Inputs and labels of a data set that trials are trained on."""
-        return dataset.train_x[self.train], dataset.train_y[self.train]
+        """Inputs and labels of a data set that trials are trained on, in its own order.
+
+        So where a validation split is held out, the chosen model is trained in the end as its trial was.
+        """
+        kept = self.train.sort().values
+        return dataset.train_x[kept], dataset.train_y[kept]
 
 
 def parts_of(dataset: Dataset, seed: int) -> Parts:

@@ -97,13 +97,19 @@ def _layers(counts: Mapping[str, Any]) -> Iterator[str]:
             f"| {_inline(row['name'])} | {shape} | {row['original']:,} | {row['compressed']:,}{bits} "
             f"| {row['relative_error']:.3f} |"
         )
+    names: dict[str, list[str]] = {}
+    for skipped in counts["skipped"]:
+        names.setdefault(skipped["reason"], []).append(skipped["name"])
+    for reason, alike in names.items():
+        yield ""
+        yield f"Left dense: {_inline(', '.join(alike))} ({_inline(reason)})."
 
 
 def _files(report: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
     sizes = report["bytes"]["artifacts"]
     yield "## Files"
     yield ""
-    yield f"`sha256sum -c SHA256SUMS` checks them. The original had {report['bytes']['checkpoint']:,} bytes."
+    yield f"`sha256sum -c SHA256SUMS` checks them. The original's tensors had {report['bytes']['tensors']:,} bytes."
     for name in names:
         what, code = LOADING[name]
         yield f"\n`{name}`, {sizes[name]:,} bytes: {what}.\n\n```python\n{code}\n```"

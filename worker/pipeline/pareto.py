@@ -13,18 +13,18 @@ def pareto_svg(search: Mapping[str, Any]) -> str:
     """Draw the trials; the same ones give the same bytes.
 
     Filled circles kept the promise, open ones did not. The line joins the trials that no other one beats in both size
-    and accuracy. The upper dashed line is the original's accuracy, the lower one the least that keeps the promise
-    after fine-tuning.
+    and accuracy. Dashed lines are the original's accuracy and the least that keeps the promise: after fine-tuning, and
+    of trials that count as they were fitted, where these are compared with another accuracy.
 
     Args:
         search: The report's section of that name; at least one of its trials has an accuracy.
     """
     trials = [trial for trial in search["trials"] if trial["heldout_accuracy"] is not None]
     baseline = search["baseline_heldout_accuracy"]
-    control = search.get("control_heldout_accuracy")
-    least = (baseline if control is None else control) - search["max_accuracy_drop"] / 100
+    least = _least(search, trials)
     axes = _Axes(
-        [trial["parameters"] for trial in trials], [*(trial["heldout_accuracy"] for trial in trials), baseline, least]
+        [trial["parameters"] for trial in trials],
+        [*(trial["heldout_accuracy"] for trial in trials), baseline, *least.values()],
     )
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
@@ -33,12 +33,24 @@ def pareto_svg(search: Mapping[str, Any]) -> str:
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
         *axes.drawn(),
         *_level(axes, baseline, "original", -4),
-        *_level(axes, least, "least that keeps the promise", 14),
+        *(line for name, accuracy in least.items() for line in _level(axes, accuracy, name, 14)),
         f'<polyline fill="none" stroke="{KEPT}" points="{_path(axes, _front(trials))}"/>',
         *(_circle(axes, trial) for trial in trials),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
+
+
+def _least(search: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The least accuracies that keep the promise, by what the plot calls them."""
+    drop, name = search["max_accuracy_drop"] / 100, "least that keeps the promise"
+    baseline, control = search["baseline_heldout_accuracy"], search.get("control_heldout_accuracy")
+    if control is None or control == baseline:
+        return {name: baseline - drop}
+    found = {name: control - drop}
+    if not all(trial["fine_tuned"] for trial in trials):
+        found[f"{name} without training"] = baseline - drop
+    return found
 
 
 class _Axes:

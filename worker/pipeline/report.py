@@ -72,6 +72,7 @@ def build_report(
     compressed = parameters - plan.original + plan.parameters
     settings = job.settings.model_dump(mode="json")
     sizes = {key: adtn.stored_bytes(found) for key, found in fitted.items()}
+    dense = sum(tensor.nbytes for tensor in gather_ties(original)[0].values())
     return {
         "accuracy": accuracy_section(measured.accuracies),
         "accuracy_unverified": measured.accuracies is None,
@@ -89,13 +90,14 @@ def build_report(
         },
         "bytes": {
             "checkpoint": job.checkpoint.bytes,
+            "tensors": dense,
             "artifacts": {artifact.name: artifact.bytes for artifact in artifacts},
             "encoded": encoded_bytes(plan, sizes, original),
         },
         "checkpoint": checkpoint_section(job.checkpoint),
         "search": measured.search,
         "sensitivity": sensitivity_section(measured.sensitivity, plan),
-        "warnings": warnings_section(job, artifacts, original, measured),
+        "warnings": warnings_section(job, artifacts, dense, measured),
         "latency_ms": measured.latency_ms,
         "seconds": {stage: round(seconds, 3) for stage, seconds in measured.seconds.items()},
         "fine_tuning": fine_tuning_section(measured.fine_tuned),
@@ -174,10 +176,9 @@ def sensitivity_section(sensitivity: Sensitivity | None, plan: Plan) -> dict[str
 
 
 def warnings_section(
-    job: JobRecord, artifacts: Sequence[Artifact], original: Mapping[str, Tensor], measured: Measurements
+    job: JobRecord, artifacts: Sequence[Artifact], dense: int, measured: Measurements
 ) -> list[dict[str, str]]:
-    """The report's `warnings`."""
-    dense = sum(tensor.nbytes for tensor in gather_ties(original)[0].values())
+    """The report's `warnings`; `dense` is the bytes of the original's tensors."""
     found = caveats(measured.accuracies, artifacts, dense, job.settings.compression, measured.search)
     if measured.sensitivity is not None and not measured.sensitivity.curves:
         found.append(UNMEASURED)

@@ -2,9 +2,8 @@
 
 import time
 from collections.abc import Callable
-
-LOOKS = 2
-"""How often the sizes are bisected, trials permitting."""
+from dataclasses import dataclass
+from typing import Literal
 
 
 class OutOfTime(Exception):
@@ -27,7 +26,22 @@ def in_time(on_step: Callable[[float, str], None], deadline: float) -> Callable[
     return step
 
 
-def smallest_that_keeps(count: int, try_size: Callable[[int], bool | None], max_trials: int) -> int | None:
+@dataclass(frozen=True)
+class Found:
+    """What a search came to.
+
+    Attributes:
+        size: The smallest that kept the promise, or None if none did.
+        ended_by: What ended it: there was no size left to try, or no trial, or no time.
+        untried: How many smaller sizes might keep the promise too: each is larger than any that is known to break it.
+    """
+
+    size: int | None
+    ended_by: Literal["sizes", "trials", "minutes"]
+    untried: int = 0
+
+
+def smallest_that_keeps(count: int, try_size: Callable[[int], bool | None], max_trials: int) -> Found:
     """Bisect sizes 0 .. count - 1, from the smallest model upwards.
 
     What is larger than a size that keeps the promise is taken to keep it too, and what is smaller than one that breaks
@@ -39,34 +53,68 @@ def smallest_that_keeps(count: int, try_size: Callable[[int], bool | None], max_
     Args:
         count: How many sizes there are.
         try_size: Whether a size keeps the promise; None where its training came to nothing, which tends to befall
-            large models first and says nothing about smaller ones. Called at most once a size. Raises `OutOfTime` to
-            end the search.
+            large models first: smaller ones are tried then, and if none of them keeps it, larger ones, which may not
+            need the training. Called at most once a size. Raises `OutOfTime` to end the search.
         max_trials: The most calls.
-
-    Returns:
-        The smallest size that kept the promise, or None if none did.
     """
-    untried, kept = list(range(count)), count
-    low, high, looks = 0, count, 1
-    collapsed = False
+    bisected = _Bisected(count)
     for trials_left in range(max_trials, 0, -1):
-        between = [size for size in untried if low <= size < high]
-        if not between and looks < LOOKS and (kept < count or collapsed):
-            low, high, looks = 0, kept, looks + 1
-            between = [size for size in untried if size < kept]
-        if not between:
-            break
-        last_chance = kept == count and trials_left == 1
-        size = untried[-1] if last_chance else between[len(between) // 2]
-        untried.remove(size)
+        size = bisected.next_size()
+        if size is None:
+            return bisected.found("sizes")
+        if bisected.kept == count and trials_left == 1:
+            size = bisected.untried[-1]
         try:
-            keeps = try_size(size)
+            bisected.tell(size, try_size(size))
         except OutOfTime:
-            break
+            return bisected.found("minutes")
+    return bisected.found("sizes" if bisected.next_size() is None else "trials")
+
+
+class _Bisected:
+    """What is known of sizes 0 .. count - 1, and which is tried next.
+
+    Attributes:
+        untried: Sizes that were not tried, in order.
+        kept: The smallest that has kept the promise; `count` if none has.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.untried = list(range(count))
+        self.kept = count
+        self._count = count
+        self._broken: list[int] = []
+        self._collapsed: list[int] = []
+        self._low, self._high = 0, count
+        self._upwards = self._again = False
+
+    def next_size(self) -> int | None:
+        """The middle of what is open; None if nothing is."""
+        if not self._open() and self.kept == self._count and self._collapsed and not self._upwards:
+            self._low, self._high, self._upwards = max(self._collapsed) + 1, self._count, True
+        elif not self._open() and self.kept < self._count and not self._again:
+            self._low, self._high, self._upwards, self._again = 0, self.kept, False, True
+        between = self._open()
+        return between[len(between) // 2] if between else None
+
+    def tell(self, size: int, keeps: bool | None) -> None:
+        """Take in what became of a size; see `smallest_that_keeps`."""
+        self.untried.remove(size)
         if keeps:
-            kept = high = size
-        elif keeps is None:
-            high, collapsed = size, True
+            self.kept = self._high = size
+            return
+        (self._collapsed if keeps is None else self._broken).append(size)
+        if keeps is None and not self._upwards:
+            self._high = size
         else:
-            low = size + 1
-    return kept if kept < count else None
+            self._low = size + 1
+
+    def found(self, ended_by: Literal["sizes", "trials", "minutes"]) -> Found:
+        """The end of the search."""
+        if self.kept == self._count:
+            return Found(None, ended_by)
+        largest_broken = max((size for size in self._broken if size < self.kept), default=-1)
+        return Found(self.kept, ended_by, sum(largest_broken < size < self.kept for size in self.untried))
+
+    def _open(self) -> list[int]:
+        return [size for size in self.untried if self._low <= size < self._high]

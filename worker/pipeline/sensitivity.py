@@ -1,7 +1,7 @@
 """How much the model suffers when one layer alone is encoded: quick fits at a few sizes, on held-out samples."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,15 +9,14 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import adtn
-from adtn.candidates import Candidate, Candidates
+from adtn.candidates import Candidates
 from adtn.curve import Curve, evened, measured
 from adtn.layer import Layer
 from adtn.losses import Classes, distillation_loss
 from adtn.module import ADTN
 from adtn.moments import InputMoments
-from adtn.plan import Plan, PlanEntry
-from adtn.structure import AnyStructure
-from jobs.planning import MEASURED_SIZES, QUICK_STEPS, samples_looked_at
+from adtn.plan import Plan
+from jobs.planning import QUICK_STEPS, plans_to_measure, samples_looked_at
 from worker.evaluation import samples_at_once
 from worker.graphs.logits import giving_logits
 from worker.pipeline.attempt import Attempt
@@ -76,7 +75,7 @@ def measure(
     outputs = None if samples is None else _OutputLoss(attempt.inputs.model, samples)
     loss = outputs or _weight_loss
     points: dict[str, list[tuple[int, float]]] = {item.layer.key: [] for item in candidates.items}
-    plans = _plans(candidates, limit)
+    plans = plans_to_measure(candidates, limit)
     for number, plan in enumerate(plans):
         step = within(on_step, number / len(plans), (number + 1) / len(plans))
         try:
@@ -88,27 +87,6 @@ def measure(
     if outputs is None:
         return Sensitivity.of(candidates, "squared_relative_error", 0, points)
     return Sensitivity.of(candidates, "kl_divergence", outputs.samples, points)
-
-
-def sizes_to_measure(candidate: Candidate, room: int) -> Sequence[AnyStructure]:
-    """A few rungs of a ladder, spread evenly from the lowest to the highest that has at most `room` numbers."""
-    rungs = [rung for rung in candidate.rungs if rung.parameters <= room] or candidate.rungs[:1]
-    count = min(MEASURED_SIZES, len(rungs))
-    places = {round(i * (len(rungs) - 1) / max(1, count - 1)) for i in range(count)}
-    return [rungs[place] for place in sorted(places)]
-
-
-def _plans(candidates: Candidates, limit: int) -> list[Plan]:
-    """What is fitted together: the smallest size of each layer, the next one of each that has another, and so on."""
-    sizes = {
-        item.layer: sizes_to_measure(item, limit - candidates.smallest + item.rungs[0].parameters)
-        for item in candidates.items
-    }
-    most = max((len(rungs) for rungs in sizes.values()), default=0)
-    return [
-        Plan(tuple(PlanEntry(layer, rungs[place]) for layer, rungs in sizes.items() if place < len(rungs)))
-        for place in range(most)
-    ]
 
 
 def _losses(

@@ -14,20 +14,18 @@ from adtn.plan import Plan
 from jobs.planning import most_trials
 from jobs.problems import Fault, ProblemError
 from worker.datasets import Dataset
-from worker.evaluation import top1
+from worker.evaluation import HARM, share_of, top1
 from worker.pipeline.attempt import Attempt
 from worker.pipeline.compress import encode, fine_tune
 from worker.pipeline.evaluate import network_of
 from worker.pipeline.heldout import Parts
 from worker.pipeline.kept import Kept
 from worker.pipeline.progress import within
-from worker.pipeline.search import in_time, smallest_that_keeps
+from worker.pipeline.search import Found, OutOfTime, in_time, smallest_that_keeps
 
 POINTER = "/compression/target/max_accuracy_drop"
-CONTROL = "control"
-"""Names the one finding of its kind."""
-HARM = 0.02
-"""Accuracy that a training takes from the original on all samples, from which on it is said to do harm."""
+CONTROL, ENDED = "control", "ended"
+"""Name what is kept of a search besides its trials: what these are compared with, and that its time is up."""
 ROUNDING = 1e-9  # in percentage points: a drop of exactly the promised size keeps the promise
 
 
@@ -45,6 +43,7 @@ class Trial:
         seconds: That the trial took.
         kept: Whether it keeps the promise.
         loss_rose: Whether training made it worse, or diverged.
+        collapsed: Whether it came to nothing: it diverged, or left a model that knows no more than the commonest class.
         fine_tuned: Whether it counts as it was trained; False where it is better as it was fitted.
     """
 
@@ -56,6 +55,7 @@ class Trial:
     seconds: float
     kept: bool
     loss_rose: bool
+    collapsed: bool
     fine_tuned: bool
 
     def __str__(self) -> str:
@@ -73,11 +73,13 @@ class Measured:
         accuracy: Of the model as it was trained or as it was fitted, whichever counts; None if neither does.
         tuned: What the training took; None if the model counts as it was fitted.
         loss_rose: Whether the training made the model worse, or diverged.
+        collapsed: Whether it came to nothing.
     """
 
     accuracy: float | None
     tuned: FineTuned | None
     loss_rose: bool
+    collapsed: bool = False
 
 
 class Trials:
@@ -119,13 +121,14 @@ class Trials:
         self._on_step = on_step
         self._most = most_trials(len(plans), self.caps.max_trials)
         self._original = attempt.job.checkpoint.parameters
-        self._kept, self._kept_control = Kept(attempt, "trials"), Kept(attempt, "control")
+        self._kept, self._kept_besides = Kept(attempt, "trials"), Kept(attempt, "search")
         self._started = started
+        self._found: Found | None = None
+        self._commonest = share_of(parts.heldout_y == parts.heldout_y.mode().values)
         original = self._upload() if attempt.job.settings.fine_tune.teacher_epochs else attempt.inputs.model
         self.baseline = self._accuracy(original, lambda done, message: on_step(0.0, message))
-        control = self._kept_control.find(CONTROL) or {"accuracy": None, "harmed": False}
-        self.control: float | None = control["accuracy"]
-        self.harmed: bool = control["harmed"]
+        self.control: float | None = None
+        self.harmed = False
 
     def search(self) -> tuple[Plan, Trial]:
         """The plan of the smallest model that keeps the promise, and its trial.
@@ -133,16 +136,19 @@ class Trials:
         Raises:
             ProblemError: accuracy_not_kept, with the best that was found, and every trial.
         """
-        size = smallest_that_keeps(len(self._plans), self._keeps, self.caps.max_trials)
-        if size is None:
+        found = self._found = smallest_that_keeps(len(self._plans), self._keeps, self.caps.max_trials)
+        if found.ended_by == "minutes":
+            self._kept_besides.keep(ENDED, found.ended_by)
+        if found.size is None:
             detail = self._failure()
             trials = [Fault(POINTER, f"trial of {trial}", "trial") for trial in self.done]
             raise ProblemError("accuracy_not_kept", detail, [Fault(POINTER, detail, "accuracy_not_kept"), *trials])
-        plan = self._plans[size]
+        plan = self._plans[found.size]
         return plan, next(trial for trial in self.done if trial.parameters == self._parameters(plan))
 
     def to_json(self) -> dict[str, object]:
-        """The report's `search`."""
+        """The report's `search`, of one that has found a size."""
+        assert self._found is not None
         return {
             "max_accuracy_drop": self.max_drop,
             "baseline_heldout_accuracy": self.baseline,
@@ -150,14 +156,18 @@ class Trials:
             "heldout_samples": len(self._parts.heldout_y),
             "heldout_split": self._parts.heldout_split,
             "trials": [asdict(trial) for trial in self.done],
+            "ended_by": self._found.ended_by,
+            "smaller_untried": self._found.untried,
         }
 
     def _keeps(self, size: int) -> bool | None:
         """Try a size; None where training came to nothing."""
         plan = self._plans[size]
+        if self.control is None:
+            self._compare_with_control(self._step_of(plan))
         trial = self._recalled(plan) or self._tried(plan)
         self.done.append(trial)
-        return None if trial.loss_rose and not trial.kept else trial.kept
+        return None if trial.collapsed and not trial.kept else trial.kept
 
     def _recalled(self, plan: Plan) -> Trial | None:
         """The trial of an earlier attempt, which has taken some of the search's minutes."""
@@ -169,7 +179,13 @@ class Trials:
         return trial
 
     def _tried(self, plan: Plan) -> Trial:
-        """Run a trial."""
+        """Run a trial.
+
+        Raises:
+            OutOfTime: The search's time is up, or was in an earlier attempt, in which a trial was then cut short.
+        """
+        if self._kept_besides.find(ENDED):
+            raise OutOfTime
         started = time.monotonic()
         found = self._compressed(plan)
         drop = None if found.accuracy is None else self._drop(found.accuracy, found.tuned)
@@ -183,6 +199,7 @@ class Trials:
             seconds=round(time.monotonic() - started, 3),
             kept=drop is not None and drop <= self.max_drop + ROUNDING,
             loss_rose=found.loss_rose,
+            collapsed=found.collapsed,
             fine_tuned=found.accuracy is None or found.tuned is not None,
         )
         self._kept.keep(plan.to_json(), asdict(trial))
@@ -209,19 +226,29 @@ class Trials:
         fitted: float | None = None
         if settings.compression.gate_bits is None:  # else the gates are rounded in training
             fitted = self._accuracy(model, within(step, 0.2, 0.25))
-        if self.control is None:
-            self._measure_control(step)
-            self._kept_control.keep(CONTROL, {"accuracy": self.control, "harmed": self.harmed})
         try:
             tuned = self._train(model, within(step, 0.25, 0.95))
         except TrainingDiverged:
-            return Measured(fitted, None, loss_rose=True)
+            return Measured(fitted, None, loss_rose=True, collapsed=True)
         trained = self._accuracy(model, within(step, 0.95, 1.0))
+        collapsed = tuned.loss_rose and trained <= self._commonest
         if fitted is None or self._drop(trained, tuned) <= self._drop(fitted, None):
-            return Measured(trained, tuned, tuned.loss_rose)
-        return Measured(fitted, None, tuned.loss_rose)
+            return Measured(trained, tuned, tuned.loss_rose, collapsed)
+        return Measured(fitted, None, tuned.loss_rose, collapsed)
 
-    def _measure_control(self, step: Callable[[float, str], None]) -> None:
+    def _compare_with_control(self, step: Callable[[float, str], None]) -> None:
+        """Measure the control, or take over what an earlier attempt has measured, with its minutes."""
+        kept = self._kept_besides.find(CONTROL)
+        if kept is None:
+            started = time.monotonic()
+            self.control = self._control(step)
+            seconds = time.monotonic() - started
+            self._kept_besides.keep(CONTROL, {"accuracy": self.control, "harmed": self.harmed, "seconds": seconds})
+        else:
+            self.control, self.harmed = kept["accuracy"], kept["harmed"]
+            self._started -= kept["seconds"]
+
+    def _control(self, step: Callable[[float, str], None]) -> float:
         """What the original has on the held-out samples without having seen them: trained further as trials are.
 
         An original usually knows its training data by heart, the held-out samples among them. Training without them
@@ -229,24 +256,25 @@ class Trials:
         validation split it knows nothing, so there it counts as it is.
         """
         settings = self._attempt.job.settings.fine_tune
-        self.control = self.baseline
         if self._parts.heldout_split == "val":
-            return
+            return self.baseline
 
         def on_step(_done: float, message: str) -> None:
-            step(0.25, f"the original, to compare with: {message}")
+            step(0.0, f"the original, to compare with: {message}")
 
         if settings.epochs == 0 or settings.dense == "freeze":  # nothing but gates is trained
             if settings.teacher_epochs:  # but the original was, before
-                self.control = self._without_held_out(self._attempt.inputs.model, on_step)
-            return
+                return self._without_held_out(self._attempt.inputs.model, on_step)
+            return self.baseline
         model = copy.deepcopy(self._attempt.inputs.model)
         try:
             tuned = self._train(model, on_step)
         except TrainingDiverged:
-            return
-        if not tuned.loss_rose:  # else the training does harm, and says nothing of what the original is worth
-            self.control = self._without_held_out(model, on_step)
+            self.harmed = True
+            return self.baseline
+        control = self._without_held_out(model, on_step)
+        # A loss that rose, of samples that the original knew by heart, tells of harm only where it has lost these too.
+        return self.baseline if tuned.loss_rose and self.harmed else control
 
     def _without_held_out(self, model: nn.Module, on_step: Callable[[float, str], None]) -> float:
         """The original's accuracy without the held-out samples, from a model that was trained on all others.
