@@ -18,7 +18,7 @@ def write(problem: str, epochs: int) -> None:
     """Put all of it into the folder of the documentation.
 
     Args:
-        problem: Whose result; the figures are of MNIST.
+        problem: Whose result; figures are of MNIST alone.
         epochs: Of fine-tuning.
     """
     name = result_name(problem, epochs)
@@ -29,8 +29,8 @@ def write(problem: str, epochs: int) -> None:
     write_between(PAGE, f"{name}-choices", choices_table(result))
     if finals := finals_table(result):
         write_between(PAGE, f"{name}-finals", finals)
-    if name == "accuracy":
-        plot(result, DOCS)
+    if problem == "mnist":
+        plot(result, DOCS, name)
 
 
 def note(result: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.accuracy.methods import METHODS
 from bench.accuracy.points import Point, bytes_points, front
@@ -19,12 +19,12 @@ PEERS = tuple(name for name in METHODS if name not in {*OWN, *LIKEWISE})
 def ratios_table(result: dict[str, Any]) -> str:
     """A row for each budget and own method in each number of bits: its bytes over what others need.
 
-    The others are the peers; and, where any was run, besides them a peer's form with this project's training.
+    The others are the peers; and, where any was run, a peer's form with this project's training.
     """
     points = {method: bytes_points(result, method) for method in METHODS}
     titles, others = ["peers need"], [PEERS]
     if any(points[method] for method in LIKEWISE):
-        titles, others = [*titles, "or a TT-matrix, trained likewise"], [*others, (*PEERS, *LIKEWISE)]
+        titles, others = [*titles, "a TT-matrix with our training needs"], [*others, LIKEWISE]
     fronts = [front([point for method in methods for point in points[method]]) for methods in others]
     columns = ["numbers", "method", "stored as", "accuracy", "bytes"]
     columns += [name for title in titles for name in (title, "ratio")]
@@ -42,12 +42,27 @@ def ratios_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _ratio(size: int, needed: float | None) -> list[str]:
+class Needed(NamedTuple):
+    """Bytes that an accuracy takes.
+
+    Args:
+        bytes: As many, or at most as many.
+        at_most: Whether no smaller point was run, which might be as accurate too.
+    """
+
+    bytes: float
+    at_most: bool = False
+
+
+def _ratio(size: int, needed: Needed | None) -> list[str]:
     """What others need, and how much of that a size is."""
-    return ["none is as accurate", "-"] if needed is None else [f"{needed:,.0f}", f"{size / needed:.2f}"]
+    if needed is None:
+        return ["none is as accurate", "-"]
+    most, least = ("≤ ", "≥ ") if needed.at_most else ("", "")
+    return [f"{most}{needed.bytes:,.0f}", f"{least}{size / needed.bytes:.2f}"]
 
 
-def bytes_needed(points: Sequence[Point], accuracy: float) -> float | None:
+def bytes_needed(points: Sequence[Point], accuracy: float) -> Needed | None:
     """Bytes at which a front reaches an accuracy, between two of its points along a line over the bytes' logarithm.
 
     Args:
@@ -55,13 +70,13 @@ def bytes_needed(points: Sequence[Point], accuracy: float) -> float | None:
         accuracy: In percent.
 
     Returns:
-        None if no point is as accurate; the smallest point's bytes if that is.
+        None if no point is as accurate.
     """
     above = next((i for i, point in enumerate(points) if 100 - point.error.mean >= accuracy), None)
     if above is None:
         return None
     if above == 0:
-        return points[0].size
+        return Needed(points[0].size, at_most=100 - points[0].error.mean > accuracy)
     worse, better = points[above - 1], points[above]
     part = (worse.error.mean - (100 - accuracy)) / (worse.error.mean - better.error.mean)
-    return worse.size * math.exp(part * math.log(better.size / worse.size))
+    return Needed(worse.size * math.exp(part * math.log(better.size / worse.size)))

@@ -8,6 +8,7 @@ from typing import Any
 from bench.accuracy.allocation import Unreachable
 from bench.accuracy.methods import METHODS
 from bench.accuracy.problems import PROBLEMS
+from bench.accuracy.storage import in_bits
 from bench.accuracy.task import Task
 from bench.accuracy.tuning import Choice, Setting, choice, final_tasks, finals, grid
 
@@ -115,12 +116,15 @@ def _row(runs: Runs, method: str, budget: int, setting: Setting) -> dict[str, An
 def _found(runs: Runs, method: str, budget: int, setting: Setting, chosen: Choice) -> Iterator[dict[str, Any]]:
     """The test runs of a choice, a row a seed: what was trained in few bits joins the forms in which it is stored."""
     for seed in runs.seeds:
-        first, *others = map(runs.find, final_tasks(method, budget, seed, chosen, setting))
+        tasks = final_tasks(method, budget, seed, chosen, setting)
+        first, *others = map(runs.find, tasks)
         if first is None:
             continue
         stored = dict(first.get("stored", {}))
-        for row in others:
-            stored |= {} if row is None else row.get("stored", {})
+        for task, row in zip(tasks[1:], others, strict=True):
+            if row is not None:
+                assert task.bits is not None
+                stored |= row.get("stored", {in_bits(task.bits).name: None})  # None: it diverged
         yield {**first, "stored": stored} if stored else first
 
 

@@ -32,10 +32,20 @@ def spread(values: Sequence[float]) -> Spread:
 
 def percent(row: dict[str, Any], storage: str) -> Spread | None:
     """Test accuracy over the seeds in percent, as stored in some form; None if it was not run or a run diverged."""
-    runs = row.get("runs", [])
-    if not runs or any(storage not in run.get("stored", {}) for run in runs):
-        return None
-    return spread([100 * run["stored"][storage]["accuracy"] for run in runs])
+    found = _stored(row, storage)
+    return spread([100 * stored["accuracy"] for stored in found]) if found else None
+
+
+def _stored(row: dict[str, Any], storage: str) -> list[dict[str, Any]]:
+    """What was measured of a form of storage, for each seed with which it was run; nothing if one diverged."""
+    if _diverged(row, storage):
+        return []
+    return [run["stored"][storage] for run in row.get("runs", []) if storage in run["stored"]]
+
+
+def _diverged(row: dict[str, Any], storage: str) -> bool:
+    """Whether a run did, as floats or in such few bits."""
+    return any(run.get("stored", {storage: None}).get(storage, {}) is None for run in row.get("runs", []))
 
 
 def accuracy_table(result: dict[str, Any]) -> str:
@@ -63,14 +73,22 @@ def bytes_table(result: dict[str, Any]) -> str:
 
 
 def choices_table(result: dict[str, Any]) -> str:
-    """What each method used: recipe and learning rate."""
+    """What each method used: recipe and learning rate; and the seeds, where they are not the first few."""
     methods = _methods(result)
     lines = _header(["numbers", *methods])
     for budget in _budgets(result):
         rows = _of_budget(result, budget)
-        cells = [f"{rows[m]['recipe']}, {rows[m]['rate']:g}" if rows[m].get("runs") else "-" for m in methods]
+        cells = [_used(rows[method], result["least_seeds"]) for method in methods]
         lines.append(line([f"≤ {budget:,}", *cells]))
     return "\n".join(lines)
+
+
+def _used(row: dict[str, Any], least_seeds: int) -> str:
+    seeds = [run["seed"] for run in row.get("runs", [])]
+    if not seeds:
+        return "-"
+    told = "" if seeds == list(range(least_seeds)) else f" (seeds {', '.join(map(str, seeds))})"
+    return f"{row['recipe']}, {row['rate']:g}{told}"
 
 
 def finals_table(result: dict[str, Any]) -> str:
@@ -99,11 +117,11 @@ def _compared(runs: Sequence[dict[str, Any]]) -> str:
 
 def bytes_of(row: dict[str, Any], storage: str) -> int:
     """Bytes of the three layers, in the mean over the seeds: those of an entropy code are not always the same."""
-    return round(statistics.fmean(run["stored"][storage]["bytes"] for run in row["runs"]))
+    return round(statistics.fmean(stored["bytes"] for stored in _stored(row, storage)))
 
 
 class _Cell(NamedTuple):
-    """What stands in a cell, and the mean that is compared with those of the others."""
+    """What stands in a cell, and the mean that is compared with those of the others; None where seeds are missing."""
 
     text: str
     mean: float | None
@@ -114,13 +132,13 @@ def _cell(row: dict[str, Any], storage: str, least_seeds: int, in_bytes: bool) -
     found = percent(row, storage)
     if found is not None:
         size = f"{bytes_of(row, storage):,} B" if in_bytes else f"{row['numbers']:,}"
-        runs = len(row["runs"])
+        runs = len(_stored(row, storage))
         away = f" ± {found.deviation:.2f} ({found.range:.2f})" if runs > 1 else ""
         counted = "" if runs == least_seeds else f" [{runs} seed{'s' * (runs > 1)}]"
-        return _Cell(f"{found.mean:.2f}{away}{counted}, {size}", found.mean)
+        return _Cell(f"{found.mean:.2f}{away}{counted}, {size}", found.mean if runs >= least_seeds else None)
     if "unreachable" in row:
         return _Cell("-", None)
-    return _Cell("diverged" if any("diverged" in run for run in row["runs"]) else NOT_RUN, None)
+    return _Cell("diverged" if _diverged(row, storage) else NOT_RUN, None)
 
 
 def _best_in_bold(cells: Sequence[_Cell]) -> list[str]:
