@@ -17,6 +17,7 @@ from jobs.schemas.settings import JobSettings
 from jobs.store import open_store
 from worker.blueprint import Blueprint
 from worker.pipeline.attempt import Attempt
+from worker.pipeline.caveats import caveats_of_measuring
 from worker.pipeline.inspect import Inputs
 from worker.pipeline.progress import ProgressReporter
 from worker.pipeline.search import OutOfTime
@@ -120,6 +121,16 @@ def test_sizes_for_which_there_is_no_time_are_not_measured(
     found = measure(attempt, branches, LIMIT, torch.randn(100, 64), {}, until)
     assert [len(points) for points in found.points.values()] == [sizes, sizes]
     assert set(found.curves) == (set(found.points) if sizes else set())  # layers are compared, or none is measured
+    assert (found.count, found.wanted) == (2 * sizes, 10)
+    (told,) = caveats_of_measuring(found)
+    assert told["code"] == "not_measured"
+    assert ("at 4 of 10 sizes" if sizes else "shared out evenly") in told["detail"]
+
+
+def test_where_all_sizes_are_measured_there_is_nothing_to_warn_of(attempt: Attempt, branches: Candidates) -> None:
+    found = measured_on(None, attempt, branches)
+    assert found.count == found.wanted == 10
+    assert caveats_of_measuring(found) == []
 
 
 def test_the_more_a_network_computes_the_fewer_samples_are_looked_at(

@@ -7,14 +7,9 @@ from worker.architectures.architecture import AMBIGUOUS, Architecture
 from worker.confidence import Change, noise_of_difference
 from worker.pipeline.evaluate import Accuracies
 from worker.pipeline.export import PROGRAMS, Artifact
+from worker.pipeline.sensitivity import Sensitivity
 
 Caveat = dict[str, str]
-UNMEASURED: Caveat = {
-    "code": "not_measured",
-    "detail": "there was no time to measure every layer once, so the numbers were shared out evenly; measuring may "
-    "take half of search.max_minutes",
-}
-"""Of layers that were to be measured."""
 ENCODED = ("adtn", *PROGRAMS)
 """Exports that hold gates in place of the encoded weights."""
 
@@ -163,6 +158,19 @@ def caveats_of_network(architecture: Architecture | None, *, computed: bool) -> 
     """
     found = architecture.caveats if architecture else ()
     return [caveat for caveat in found if computed or caveat["code"] != AMBIGUOUS]
+
+
+def caveats_of_measuring(sensitivity: Sensitivity) -> list[Caveat]:
+    """What is to be said where there was no time to measure layers at every size that was meant to be."""
+    if sensitivity.count == sensitivity.wanted:
+        return []
+    if not sensitivity.curves:
+        detail = "there was no time to measure every layer once, so the numbers were shared out evenly"
+    else:
+        detail = (
+            f"there was time to measure layers at {sensitivity.count} of {sensitivity.wanted} sizes, the smallest ones"
+        )
+    return [_caveat("not_measured", f"{detail}; measuring may take half of search.max_minutes")]
 
 
 def trained_as_tried(reason: str) -> Caveat:

@@ -106,10 +106,11 @@ def _sensitivity(
     other plans would follow than those that have been tried.
     """
     kept, layers = Kept(attempt, "sensitivity"), [item.layer.key for item in found.items]
+    limit = most_to_measure(attempt.job.settings.compression, found)
     before = kept.find(layers)
     if before is not None:
-        return Sensitivity.of(found, before["metric"], before["samples"], before["points"]), before["seconds"]
-    sensitivity = _measured(attempt, found, parts, moments, started)
+        return Sensitivity.of(found, limit, before["metric"], before["samples"], before["points"]), before["seconds"]
+    sensitivity = _measured(attempt, found, limit, parts, moments, started)
     seconds = time.monotonic() - started
     points = {"metric": sensitivity.metric, "samples": sensitivity.samples, "points": sensitivity.points}
     kept.keep(layers, {**points, "seconds": seconds})
@@ -117,7 +118,12 @@ def _sensitivity(
 
 
 def _measured(
-    attempt: Attempt, found: Candidates, parts: Parts | None, moments: Mapping[str, InputMoments], started: float
+    attempt: Attempt,
+    found: Candidates,
+    limit: int,
+    parts: Parts | None,
+    moments: Mapping[str, InputMoments],
+    started: float,
 ) -> Sensitivity:
     settings = attempt.job.settings
     samples: Tensor | None = None
@@ -125,9 +131,7 @@ def _measured(
         samples = parts.heldout_x
     on_step = within(attempt.progress.step, 0.0, MEASURING if is_searched(settings.compression) else 1.0)
     deadline = started + MEASURING_TIME * 60 * settings.search.max_minutes
-    return measure(
-        attempt, found, most_to_measure(settings.compression, found), samples, moments, in_time(on_step, deadline)
-    )
+    return measure(attempt, found, limit, samples, moments, in_time(on_step, deadline))
 
 
 def require_possible_choice(attempt: Attempt) -> None:

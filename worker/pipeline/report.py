@@ -15,7 +15,7 @@ from adtn.ties import gather_ties
 from jobs.files import FileRecord
 from jobs.records import JobRecord
 from worker.confidence import Change, wilson_interval
-from worker.pipeline.caveats import UNMEASURED, Caveat, caveats
+from worker.pipeline.caveats import Caveat, caveats, caveats_of_measuring
 from worker.pipeline.evaluate import Accuracies
 from worker.pipeline.export import Artifact
 from worker.pipeline.sensitivity import Sensitivity
@@ -180,8 +180,8 @@ def warnings_section(
 ) -> list[dict[str, str]]:
     """The report's `warnings`; `dense` is the bytes of the original's tensors."""
     found = caveats(measured.accuracies, artifacts, dense, job.settings.compression, measured.search)
-    if measured.sensitivity is not None and not measured.sensitivity.curves:
-        found.append(UNMEASURED)
+    if measured.sensitivity is not None:
+        found += caveats_of_measuring(measured.sensitivity)
     return [*measured.network_caveats, *measured.training_caveats, *found]
 
 

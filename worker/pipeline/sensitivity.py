@@ -38,20 +38,28 @@ class Sensitivity:
         metric: "kl_divergence" of the outputs to the original's, or "squared_relative_error" of the weight.
         samples: Held-out samples that were run through the model.
         points: For each layer's key (parameters, loss) at the sizes measured.
+        wanted: How many sizes of all layers together were to be measured.
         curves: What numbers are shared out by: see `adtn.curve.evened`.
     """
 
     metric: str
     samples: int
     points: dict[str, list[tuple[int, float]]]
+    wanted: int
     curves: dict[str, Curve]
 
     @classmethod
     def of(
-        cls, candidates: Candidates, metric: str, samples: int, points: dict[str, list[tuple[int, float]]]
+        cls, candidates: Candidates, limit: int, metric: str, samples: int, points: dict[str, list[tuple[int, float]]]
     ) -> "Sensitivity":
-        """What follows from measured points."""
-        return cls(metric, samples, points, _curves(candidates, points))
+        """What follows from points that were measured within a limit."""
+        wanted = sum(len(plan.entries) for plan in plans_to_measure(candidates, limit))
+        return cls(metric, samples, points, wanted, _curves(candidates, points))
+
+    @property
+    def count(self) -> int:
+        """How many sizes of all layers together were measured."""
+        return sum(map(len, self.points.values()))
 
 
 def measure(
@@ -85,8 +93,8 @@ def measure(
         except OutOfTime:
             break
     if outputs is None:
-        return Sensitivity.of(candidates, "squared_relative_error", 0, points)
-    return Sensitivity.of(candidates, "kl_divergence", outputs.samples, points)
+        return Sensitivity.of(candidates, limit, "squared_relative_error", 0, points)
+    return Sensitivity.of(candidates, limit, "kl_divergence", outputs.samples, points)
 
 
 def _losses(
