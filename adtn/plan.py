@@ -199,7 +199,7 @@ def _why_dense(layer: Layer, fewest: Callable[[Layer], int], *, named: bool) -> 
     if not layer.eligible:
         return layer.reason or "it cannot be encoded"
     if not named and layer.entries < AUTO_MIN_ENTRIES:
-        return f"it has {layer.entries} entries; fewer than {AUTO_MIN_ENTRIES} cost accuracy and save little"
+        return f"it has fewer than {AUTO_MIN_ENTRIES} entries, which would cost accuracy and save little"
     if fewest(layer) * (1 if named else AUTO_MIN_RATIO) < layer.room:
         return None
     if not named:

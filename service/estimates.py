@@ -76,7 +76,7 @@ PLANNED = ("layers", "parameters", "bytes", "fine_tuning")
 MEASURED = "the numbers are shared over the layers by what the worker measures: here they are shared evenly"
 SEARCHED = (
     "the size is not known before the job: it is the smallest of those tried that keeps the accuracy on held-out "
-    "training data; the sizes here are those of the largest, the time is that of one in the middle for all "
+    "training data; the sizes here are those of the largest, the time is that of the first for all "
     "trials, the memory that of the one that takes most"
 )
 HOPELESS = (
@@ -107,9 +107,11 @@ def estimate(
     gate_bits = settings.compression.gate_bits
     layers = [_layer(entry, widths[entry.layer.weights[0].key], gate_bits) for entry in plan.entries]
     works = [tuning(settings, tried, checkpoint, dataset) for tried in plans]
-    work, middle = works[-1], len(plans) // 2
-    # Sizes differ in how many weights are encoded, and then decoded in each step: a search begins in the middle.
-    once = _fit_seconds(settings, plans[middle]) + _tune_seconds(settings, plans[middle], works[middle])
+    work = works[-1]
+    # Sizes differ in how many weights are encoded, and then decoded in each step. A search begins in the middle, but a
+    # single trial is of the largest.
+    first = len(plans) // 2 if settings.search.max_trials > 1 else -1
+    once = _fit_seconds(settings, plans[first]) + _tune_seconds(settings, plans[first], works[first])
     teacher = _original_seconds(settings, checkpoint, work, settings.fine_tune.teacher_epochs)
     search = _search(settings, plans, checkpoint, once) if is_searched(settings.compression) else None
     measured = to_measure(settings.compression, layers_in(checkpoint))

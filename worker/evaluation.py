@@ -18,6 +18,10 @@ MOST_BYTES = 2**28
 LATENCY_RUNS = 30
 
 
+HARM = 0.02
+"""Differences of accuracy that count: a training that costs more of it, on the samples that it saw, does harm."""
+
+
 def top1(model: nn.Module, inputs: Tensor, labels: Tensor, on_batch: Callable[[float], None] | None = None) -> float:
     """The share of inputs whose largest output is the label's.
 
@@ -75,10 +79,6 @@ def right_answers(
         if on_batch is not None:
             on_batch(min(1.0, (start + at_once) / len(inputs)))
     return right
-
-
-HARM = 0.02
-"""Accuracy on the samples of a training, from the loss of which on the training is said to do harm."""
 
 
 def share_of(right: Tensor) -> float:

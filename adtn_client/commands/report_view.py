@@ -84,7 +84,7 @@ def paired(measured: Accuracy | None) -> list[tuple[str, str]]:
 
 
 def left_dense(parameters: Parameters) -> list[tuple[str, str]]:
-    """The layers that might have been encoded, as a line for each reason why they were not."""
+    """The layers that were looked at and stayed dense, as a line for each reason."""
     names: dict[str, list[str]] = {}
     for skipped in parameters.skipped:
         names.setdefault(skipped.reason, []).append(skipped.name)

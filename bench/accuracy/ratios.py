@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from bench.accuracy.methods import METHODS
 from bench.accuracy.points import Point, bytes_points, front
 from bench.accuracy.storage import in_bits
-from bench.accuracy.table import bytes_of, line, percent
+from bench.accuracy.table import bytes_of, line, percent, seeds_told
 
 OWN = tuple(name for name, method in METHODS.items() if method.bits)
 """Methods that are trained in few bits, which no peer is."""
@@ -35,9 +35,10 @@ def ratios_table(result: dict[str, Any]) -> str:
             found = percent(row, storage)
             if found is None:
                 continue
+            seeds = seeds_told(row, storage, result["least_seeds"])
             size = bytes_of(row, storage)
             ratios = [cell for known in fronts for cell in _ratio(size, bytes_needed(known, found.mean))]
-            cells = [f"≤ {row['budget']:,}", row["method"], storage, f"{found.mean:.2f}", f"{size:,}", *ratios]
+            cells = [f"≤ {row['budget']:,}", row["method"], storage, f"{found.mean:.2f}{seeds}", f"{size:,}", *ratios]
             lines.append(line(cells))
     return "\n".join(lines)
 

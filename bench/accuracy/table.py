@@ -40,12 +40,13 @@ def _stored(row: dict[str, Any], storage: str) -> list[dict[str, Any]]:
     """What was measured of a form of storage, for each seed with which it was run; nothing if one diverged."""
     if _diverged(row, storage):
         return []
-    return [run["stored"][storage] for run in row.get("runs", []) if storage in run["stored"]]
+    return [run["stored"][storage] for run in row.get("runs", []) if storage in run.get("stored", {})]
 
 
 def _diverged(row: dict[str, Any], storage: str) -> bool:
-    """Whether a run did, as floats or in such few bits."""
-    return any(run.get("stored", {storage: None}).get(storage, {}) is None for run in row.get("runs", []))
+    """Whether a run did, as floats or in such few bits: then there is nothing of it in this form."""
+    runs = row.get("runs", [])
+    return any(run.get("stored", {}).get(storage, None if "diverged" in run else {}) is None for run in runs)
 
 
 def accuracy_table(result: dict[str, Any]) -> str:
@@ -134,11 +135,17 @@ def _cell(row: dict[str, Any], storage: str, least_seeds: int, in_bytes: bool) -
         size = f"{bytes_of(row, storage):,} B" if in_bytes else f"{row['numbers']:,}"
         runs = len(_stored(row, storage))
         away = f" ± {found.deviation:.2f} ({found.range:.2f})" if runs > 1 else ""
-        counted = "" if runs == least_seeds else f" [{runs} seed{'s' * (runs > 1)}]"
-        return _Cell(f"{found.mean:.2f}{away}{counted}, {size}", found.mean if runs >= least_seeds else None)
+        seeds = seeds_told(row, storage, least_seeds)
+        return _Cell(f"{found.mean:.2f}{away}{seeds}, {size}", found.mean if runs >= least_seeds else None)
     if "unreachable" in row:
         return _Cell("-", None)
     return _Cell("diverged" if _diverged(row, storage) else NOT_RUN, None)
+
+
+def seeds_told(row: dict[str, Any], storage: str, least_seeds: int) -> str:
+    """With how many seeds a form of storage was run, if with more or fewer than wanted."""
+    runs = len(_stored(row, storage))
+    return "" if runs == least_seeds else f" [{runs} seed{'s' * (runs > 1)}]"
 
 
 def _best_in_bold(cells: Sequence[_Cell]) -> list[str]:

@@ -87,8 +87,8 @@ class EstimatedSearch(BaseModel):
 
     smallest: EstimatedSize = Field(description="Of the whole model, as in the report's trials.")
     largest: EstimatedSize
-    trials: int = Field(description="At most; each goes half of the way that remains.")
-    seconds_a_trial: float = Field(description="Of the size in the middle, with which the search begins.")
+    trials: int = Field(description="At most; each halves the sizes that remain, and those left over look once more.")
+    seconds_a_trial: float = Field(description="Of the size with which the search begins.")
     max_seconds: float = Field(description="The cap on all trials together.")
 
 

@@ -81,7 +81,7 @@ class Parameters(Counts):
 
     encoded: Counts
     layers: list[ReportedLayer]
-    skipped: list[Skipped] = Field(default=[], description="What might have been encoded, and stayed dense.")
+    skipped: list[Skipped] = Field(default=[], description="What was looked at and stayed dense.")
 
 
 class Trial(_Open):
@@ -99,7 +99,8 @@ class Trial(_Open):
     loss_rose: bool = Field(description="Whether training made it worse, as with a learning rate that is too high.")
     collapsed: bool = Field(
         default=False,
-        description="Whether training came to nothing: it diverged, or the model knows one class at most.",
+        description="Whether training came to nothing: it diverged, or the loss rose and the model is right on hardly "
+        "more samples than are of the commonest class.",
     )
     fine_tuned: bool = Field(description="False where it is better as it was fitted, and is left so.")
 
@@ -113,7 +114,7 @@ class Search(_Open):
         default=None,
         description="Of the original without what it knows of these samples by heart, as a copy tells that was trained "
         "further on the others: fine-tuned trials are compared with it. The original as it is where a validation split "
-        "was held out. Null if no trial was trained.",
+        "was held out. Null in the reports of older workers alone.",
     )
     heldout_samples: int
     heldout_split: Literal["train", "val"] = Field(
@@ -122,11 +123,12 @@ class Search(_Open):
     trials: list[Trial]
     ended_by: Literal["sizes", "trials", "minutes"] | None = Field(
         default=None,
-        description="What ended the search: there was no size left to try, or it was the cap on trials or on minutes. "
-        "Null in the reports of older workers.",
+        description="What ended the search: the bisection of the sizes was done, or it was the cap on trials or on "
+        "minutes. Null in the reports of older workers.",
     )
     smaller_untried: int = Field(
-        default=0, description="Smaller sizes that might keep the accuracy too, and were not tried."
+        default=0,
+        description="Smaller sizes that might keep the accuracy too and were not tried: above any that lost more.",
     )
 
 

@@ -544,12 +544,20 @@ def test_a_form_of_storage_has_the_seeds_that_it_was_run_with(tmp_path: Path) ->
     assert any(line.startswith("| ≤ 1,000 | fp32 | **98.00 ± 0.00 (0.00) [4 seeds], ") for line in lines)
     assert any(line.startswith("| ≤ 1,000 | 6 bits, trained | **97.00 ± 0.00 (0.00), ") for line in lines)
     assert any(line.startswith("| ≤ 1,000 | 4 bits, trained | 97.00 ± 0.00 (0.00) [2 seeds], ") for line in lines)
-    diverged = run_of(final_tasks("ours", 1000, 3, chosen, SETTING)[-1], 0.1) | {"diverged": "the loss rose"}
-    del diverged["stored"]
-    runs.add(diverged)
+    floats, *_, few_bits = final_tasks("ours", 1000, 2, chosen, SETTING)
+
+    def diverge(task: Task) -> None:
+        row = run_of(task, 0.1) | {"diverged": "the loss rose"}
+        del row["stored"]
+        runs.add(row)
+
+    diverge(few_bits)
     lines = bytes_table(fold(runs, SETTING)).splitlines()
     assert any(line.startswith("| ≤ 1,000 | fp32 | **98.00") for line in lines)
     assert any(line == "| ≤ 1,000 | 4 bits, trained | diverged |" for line in lines)
+    diverge(floats)
+    lines = bytes_table(fold(runs, SETTING)).splitlines()
+    assert any(line == "| ≤ 1,000 | fp32 | diverged |" for line in lines)
 
 
 def test_bytes_that_peers_need_lie_on_their_front() -> None:
@@ -576,10 +584,12 @@ def test_the_table_of_ratios_compares_few_bits_with_all_that_peers_are_stored_in
     own = row("ours_full", fp32=(50, 99.9))
     own["runs"][0]["stored"][few] = {"bytes": 80, "accuracy": 0.98}
     peer = row("tt_matrix", fp32=(1600, 99.0), fp16=(800, 99.0), int8=(400, 99.0))
-    table = ratios_table({"rows": [row("low_rank", int8=(100, 97.0)), peer, own, row("ours", fp32=(10, 99.9))]})
+    table = ratios_table(
+        {"least_seeds": 1, "rows": [row("low_rank", int8=(100, 97.0)), peer, own, row("ours", fp32=(10, 99.9))]}
+    )
     assert table.splitlines()[2:] == [f"| ≤ 1,000 | ours_full | {few} | 98.00 | 80 | 200 | 0.40 |"]
     likewise = row("tt_matrix_corrected", int8=(100, 98.5))
-    table = ratios_table({"rows": [row("low_rank", int8=(100, 97.0)), peer, own, likewise]})
+    table = ratios_table({"least_seeds": 1, "rows": [row("low_rank", int8=(100, 97.0)), peer, own, likewise]})
     assert table.splitlines()[2:] == [f"| ≤ 1,000 | ours_full | {few} | 98.00 | 80 | 200 | 0.40 | ≤ 100 | ≥ 0.80 |"]
 
 

@@ -124,7 +124,7 @@ def test_sizes_for_which_there_is_no_time_are_not_measured(
     assert (found.count, found.wanted) == (2 * sizes, 10)
     (told,) = caveats_of_measuring(found)
     assert told["code"] == "not_measured"
-    assert ("at 4 of 10 sizes" if sizes else "shared out evenly") in told["detail"]
+    assert ("4 of the 10 fits" if sizes else "shared out evenly") in told["detail"]
 
 
 def test_where_all_sizes_are_measured_there_is_nothing_to_warn_of(attempt: Attempt, branches: Candidates) -> None:

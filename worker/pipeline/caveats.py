@@ -168,9 +168,10 @@ def caveats_of_measuring(sensitivity: Sensitivity) -> list[Caveat]:
         detail = "there was no time to measure every layer once, so the numbers were shared out evenly"
     else:
         detail = (
-            f"there was time to measure layers at {sensitivity.count} of {sensitivity.wanted} sizes, the smallest ones"
+            f"there was time for {sensitivity.count} of the {sensitivity.wanted} fits by which layers are measured, "
+            "those of the smallest sizes"
         )
-    return [_caveat("not_measured", f"{detail}; measuring may take half of search.max_minutes")]
+    return [_caveat("not_measured", f"{detail}; measuring may take half of search.max_minutes: raise it")]
 
 
 def trained_as_tried(reason: str) -> Caveat:

@@ -33,7 +33,7 @@ def pareto_svg(search: Mapping[str, Any]) -> str:
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
         *axes.drawn(),
         *_level(axes, baseline, "original", -4),
-        *(line for name, accuracy in least.items() for line in _level(axes, accuracy, name, 14)),
+        *(line for i, (name, accuracy) in enumerate(least.items()) for line in _level(axes, accuracy, name, 14, i > 0)),
         f'<polyline fill="none" stroke="{KEPT}" points="{_path(axes, _front(trials))}"/>',
         *(_circle(axes, trial) for trial in trials),
         "</svg>",
@@ -119,11 +119,13 @@ def _circle(axes: _Axes, trial: Mapping[str, Any]) -> str:
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{fill}" stroke="{stroke}"><title>{tip}</title></circle>'
 
 
-def _level(axes: _Axes, accuracy: float, name: str, text_below: int) -> list[str]:
+def _level(axes: _Axes, accuracy: float, name: str, text_below: int, at_left: bool = False) -> list[str]:
+    """A dashed line and its name, at the right or the left end: lines may be close to each other."""
     y = axes.y(accuracy)
+    x, anchor = (LEFT + 4, "start") if at_left else (WIDTH - RIGHT - 4, "end")
     return [
         f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="{GREY}" stroke-dasharray="4 4"/>',
-        _text(WIDTH - RIGHT - 4, y + text_below, f"{name}, {accuracy:.2%}", "end"),
+        _text(x, y + text_below, f"{name}, {accuracy:.2%}", anchor),
     ]
 
 

@@ -43,7 +43,8 @@ class Trial:
         seconds: That the trial took.
         kept: Whether it keeps the promise.
         loss_rose: Whether training made it worse, or diverged.
-        collapsed: Whether it came to nothing: it diverged, or left a model that knows no more than the commonest class.
+        collapsed: Whether it came to nothing: it diverged, or the loss rose and the model is right on hardly more
+            samples than are of the commonest class.
         fine_tuned: Whether it counts as it was trained; False where it is better as it was fitted.
     """
 
@@ -231,7 +232,7 @@ class Trials:
         except TrainingDiverged:
             return Measured(fitted, None, loss_rose=True, collapsed=True)
         trained = self._accuracy(model, within(step, 0.95, 1.0))
-        collapsed = tuned.loss_rose and trained <= self._commonest
+        collapsed = tuned.loss_rose and trained <= self._commonest + HARM
         if fitted is None or self._drop(trained, tuned) <= self._drop(fitted, None):
             return Measured(trained, tuned, tuned.loss_rose, collapsed)
         return Measured(fitted, None, tuned.loss_rose, collapsed)
