@@ -55,7 +55,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "resource_limit": (422, "The file needs more than the worker allows"),
     "out_of_memory": (422, "The job needs more memory than the worker has"),
     "time_limit": (422, "The job takes longer than the worker allows"),
-    "training_diverged": (422, "The loss is no longer finite"),
+    "training_diverged": (422, "The training came to nothing"),
     "natural_epochs_impossible": (422, "The model cannot be trained along the natural gradient"),
     "export_impossible": (422, "An export cannot be made"),
     "verification_failed": (500, "An artifact does not reproduce the reported result"),

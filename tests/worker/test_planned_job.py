@@ -119,8 +119,7 @@ def test_a_size_is_met_with_what_the_layers_measure(make_job: Callable[..., JobR
     }
     (card,) = [artifact.path.read_text() for artifact in outcome.artifacts if artifact.kind == "card"]
     left = re.findall(r"^Left dense: (.*) \(.+\)\.$", card, re.MULTILINE)
-    assert left[0] == "conv1, fc3"
-    assert {name for names in left for name in names.split(", ")} == {"conv1", "conv2", "fc3"}
+    assert left == ["conv1, conv2, fc3"]  # for one reason
     assert report["bytes"]["tensors"] == 4 * report["parameters"]["original"]
     assert f"The original's tensors had {report['bytes']['tensors']:,} bytes" in card
 
