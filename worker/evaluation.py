@@ -16,8 +16,6 @@ MOST_SAMPLES = 1024
 MOST_BYTES = 2**28
 """Of the largest result of an operation, for all samples that a model is given at a time."""
 LATENCY_RUNS = 30
-
-
 HARM = 0.02
 """Differences of accuracy that count: a training that costs more of it, on the samples that it saw, does harm."""
 
@@ -84,6 +82,11 @@ def right_answers(
 def share_of(right: Tensor) -> float:
     """The share of samples that are right, of `right_answers`."""
     return int(right.sum()) / len(right)
+
+
+def share_of_commonest(labels: Tensor) -> float:
+    """The share of the most frequent class: what a model reaches that always answers it."""
+    return share_of(labels == labels.mode().values)
 
 
 @torch.no_grad()

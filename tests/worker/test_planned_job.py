@@ -186,13 +186,18 @@ def test_a_trained_model_is_compared_with_the_original_trained_likewise(
     assert (trial["drop"], trial["kept"], trial["fine_tuned"]) == (pytest.approx(2.0), True, True)
 
 
+def tell(monkeypatch: pytest.MonkeyPatch, accuracies: Sequence[float], tuned: FineTuned) -> None:
+    """Let trials be told these accuracies, one after the other, and this outcome of every training."""
+    told = iter(accuracies)
+    monkeypatch.setattr(trials, "top1", lambda *_: next(told))
+    monkeypatch.setattr(trials, "fine_tune", lambda *_: tuned)
+
+
 def test_a_training_that_harms_all_samples_alike_is_no_excuse(
     make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is forgotten where the original is as bad on what it is trained on."""
-    told = iter([1.0, 0.5, 0.6, 0.2, 0.5])
-    monkeypatch.setattr(trials, "top1", lambda *_: next(told))
-    monkeypatch.setattr(trials, "fine_tune", lambda *_: FineTuned(first_loss=2.0, last_loss=1.0))
+    tell(monkeypatch, [1.0, 0.5, 0.6, 0.2, 0.5], FineTuned(first_loss=2.0, last_loss=1.0))
     with pytest.raises(ProblemError, match=r"40 points below.*this one harms the original too"):
         run(make_job(compression=target(max_accuracy_drop=5), search={"max_trials": 1}))
 
@@ -262,9 +267,7 @@ def test_a_training_that_harms_the_original_too_excuses_nothing(
     make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The samples of the training are lost, and on those held out it is even worse: that would excuse 20 points.
-    told = iter([1.0, 0.4, 0.6, 0.2, 0.5])
-    monkeypatch.setattr(trials, "top1", lambda *_: next(told))
-    monkeypatch.setattr(trials, "fine_tune", lambda *_: FineTuned(first_loss=1.0, last_loss=2.0))
+    tell(monkeypatch, [1.0, 0.4, 0.6, 0.2, 0.5], FineTuned(first_loss=1.0, last_loss=2.0))
     with pytest.raises(ProblemError, match=r"50 points below.*this one harms the original too"):
         run(make_job(compression=target(max_accuracy_drop=5), search={"max_trials": 1}))
 
@@ -272,9 +275,7 @@ def test_a_training_that_harms_the_original_too_excuses_nothing(
 def test_a_loss_that_rises_of_an_original_that_knew_its_samples_by_heart_is_no_harm(
     make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = iter([1.0, 0.9, 1.0, 0.2, 0.88])
-    monkeypatch.setattr(trials, "top1", lambda *_: next(told))
-    monkeypatch.setattr(trials, "fine_tune", lambda *_: FineTuned(first_loss=0.001, last_loss=0.01))
+    tell(monkeypatch, [1.0, 0.9, 1.0, 0.2, 0.88], FineTuned(first_loss=0.001, last_loss=0.01))
     report = run(make_job(compression=target(max_accuracy_drop=5), search={"max_trials": 1})).report
     assert report["search"]["control_heldout_accuracy"] == 0.9
     assert report["search"]["trials"][0]["drop"] == pytest.approx(2.0)

@@ -15,7 +15,7 @@ from adtn.errors import TrainingDiverged
 from jobs.planning import is_searched
 from jobs.schemas.settings import JobSettings
 from worker.datasets import Dataset
-from worker.evaluation import HARM, share_of, top1
+from worker.evaluation import HARM, share_of_commonest, top1
 from worker.pipeline.attempt import Attempt
 from worker.pipeline.compress import fine_tune
 from worker.pipeline.evaluate import dense_state
@@ -75,7 +75,7 @@ def _train(attempt: Attempt, samples: tuple[Tensor, Tensor]) -> None:
 
     drawn = torch.randperm(len(samples[1]), generator=torch.Generator().manual_seed(settings.seed))[:EVALUATED]
     inputs, labels = (part[drawn] for part in samples)
-    commonest = share_of(labels == labels.mode().values)
+    commonest = share_of_commonest(labels)
     before = top1(model, inputs, labels, lambda done: on_step(0.0, "evaluating"))
     try:
         tuned = fine_tune(model, samples, likewise, None, on_step)

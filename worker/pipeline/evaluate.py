@@ -10,7 +10,7 @@ from adtn.encoding import decoded, encoded
 from worker.blueprint import Blueprint
 from worker.confidence import Change
 from worker.datasets import Dataset
-from worker.evaluation import right_answers, samples_at_once, share_of
+from worker.evaluation import right_answers, samples_at_once, share_of, share_of_commonest
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def accuracies_of(
         after_fit=share_of(fitted),
         final=share_of(compressed),
         change=_change(original, compressed),
-        commonest=share_of(labels == labels.mode().values),
+        commonest=share_of_commonest(labels),
         teacher=None if teacher is None else share_of(teacher),
         correction=None if teacher is None else _change(original, teacher),
     )

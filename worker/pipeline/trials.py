@@ -14,7 +14,7 @@ from adtn.plan import Plan
 from jobs.planning import most_trials
 from jobs.problems import Fault, ProblemError
 from worker.datasets import Dataset
-from worker.evaluation import HARM, share_of, top1
+from worker.evaluation import HARM, share_of_commonest, top1
 from worker.pipeline.attempt import Attempt
 from worker.pipeline.compress import encode, fine_tune
 from worker.pipeline.evaluate import network_of
@@ -125,7 +125,7 @@ class Trials:
         self._kept, self._kept_besides = Kept(attempt, "trials"), Kept(attempt, "search")
         self._started = started
         self._found: Found | None = None
-        self._commonest = share_of(parts.heldout_y == parts.heldout_y.mode().values)
+        self._commonest = share_of_commonest(parts.heldout_y)
         original = self._upload() if attempt.job.settings.fine_tune.teacher_epochs else attempt.inputs.model
         self.baseline = self._accuracy(original, lambda done, message: on_step(0.0, message))
         self.control: float | None = None
