@@ -1,6 +1,7 @@
 """The options of fine-tuning."""
 
 from dataclasses import dataclass
+from typing import get_args
 
 from adtn.feeding import Transform
 from adtn.freezing import Dense
@@ -39,6 +40,9 @@ class FineTuneOptions:
         transform: Changes the inputs of each step at random, (B, ...) on the model's device to as many; the generator
             is on the CPU and starts from `seed`.
         cache_bytes: Most bytes of disk for activations that need be computed only once; see `fine_tune`. 0 keeps none.
+
+    Raises:
+        ValueError: A word is none of those above, or a count is too small.
     """
 
     epochs: int = 3
@@ -57,3 +61,12 @@ class FineTuneOptions:
     precision: Precision = "float32"
     transform: Transform | None = None
     cache_bytes: int = 4 * 2**30
+
+    def __post_init__(self) -> None:
+        words = {"schedule": ScheduleName, "classes": Classes, "dense": Dense, "precision": Precision}
+        for name, allowed in words.items():
+            if getattr(self, name) not in get_args(allowed):
+                raise ValueError(f"{name}: expected one of {', '.join(get_args(allowed))}, got {getattr(self, name)!r}")
+        for name, least in {"epochs": 0, "batch_size": 1, "accumulate": 1}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")

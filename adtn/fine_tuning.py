@@ -85,7 +85,8 @@ def fine_tune(
     as in evaluation, and does not.
 
     Args:
-        model: A classifier: (batch, ...) to logits (batch, classes). Frozen parameters stay as they are.
+        model: A classifier: (batch, ...) to logits (batch, classes). Frozen parameters stay as they are, and frozen
+            gates are not rounded either. Adam trains parameters of half precision as float32 copies, which they follow.
         inputs: (N, ...) on any device; batches are moved to the model's.
         labels: (N,) int64, the class of each sample.
         options: Epochs, rates and so on.
@@ -98,8 +99,8 @@ def fine_tune(
         How long it took, and what was kept.
 
     Raises:
-        ShapeError: The numbers of inputs and labels differ, or are 0; or `gate_bits` or `natural_epochs` is out of
-            range.
+        ShapeError: The numbers of inputs and labels differ, or are 0; `gate_bits` or `natural_epochs` is out of range;
+            or the teacher has outputs of another shape.
         NotSampleWise: There are natural-gradient epochs, and the model cannot take them.
         NothingToTrain: No gate or other parameter of the model is trained.
         TrainingDiverged: The loss is no longer finite.
@@ -110,7 +111,8 @@ def fine_tune(
     if not 0 <= options.natural_epochs <= options.epochs:
         raise ShapeError(f"natural_epochs: expected 0 to {options.epochs}, all epochs, got {options.natural_epochs}")
     bits = None if options.gate_bits is None else check_bits(options.gate_bits)
-    rounded = {} if bits is None else dict.fromkeys(encoded(model).values(), bits)
+    trained = [adtn for adtn in encoded(model).values() if adtn.gates.requires_grad]
+    rounded = {} if bits is None else dict.fromkeys(trained, bits)
     if options.epochs == 0:
         _quantise(rounded)
         return FineTuned()

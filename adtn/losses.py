@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from adtn.errors import ShapeError
+
 Classes = Literal["exclusive", "independent"]
 """How logits become shares of the classes: together by a softmax, or each by a sigmoid."""
 
@@ -33,8 +35,15 @@ def distillation_loss(outputs: Tensor, targets: Tensor, temperature: float, clas
         temperature: T; the factor keeps the gradient's size independent of it.
         classes: If independent, the divergences of all classes are added up: each share is one of two.
 
+    Raises:
+        ShapeError: The teacher has other classes.
+
     Source: Hinton, Vinyals, Dean, arXiv:1503.02531.
     """
+    if outputs.shape != targets.shape:
+        raise ShapeError(
+            f"teacher: expected outputs of the model's shape {tuple(outputs.shape)}, got {tuple(targets.shape)}"
+        )
     softened, wanted = outputs / temperature, targets / temperature
     if classes == "exclusive":
         found, expected = functional.log_softmax(softened, dim=-1), functional.log_softmax(wanted, dim=-1)

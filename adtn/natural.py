@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from adtn.blocks import HandedOut, handing_out
+from adtn.decoding import decoded_once
 from adtn.errors import NotSampleWise, TrainingDiverged
 from adtn.generators import devices_with_generators
 from adtn.limits import MOST_NATURAL_NUMBERS, OBSERVED
@@ -113,11 +114,14 @@ class NaturalGradient:
         """
         kind = inputs.device.type
         try:
-            with torch.random.fork_rng(devices_with_generators(inputs.device), device_type=kind):
+            with (
+                torch.random.fork_rng(devices_with_generators(inputs.device), device_type=kind),
+                decoded_once(self._network),  # as in each step: weights of frozen gates are at hand
+            ):
                 self._draws(inputs, None)
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:  # modules refuse what they cannot take by either
             reason = str(error).splitlines()[0]
             raise NotSampleWise(f"natural_epochs: samples cannot be differentiated one by one: {reason}") from error
 
@@ -149,6 +153,8 @@ class NaturalGradient:
     def step(self, share: float, samples: int) -> None:
         """Change the numbers, by the gradients that they have and the samples observed since the last step.
 
+        Nothing is left to change where all are fixed.
+
         Args:
             share: Of the full rate, from 0 to 1.
             samples: Whose gradient it is.
@@ -156,21 +162,26 @@ class NaturalGradient:
         Raises:
             TrainingDiverged: The curvature, or the step, is not finite.
         """
+        free = (~self._settled).nonzero().squeeze(1)
+        if len(free) == 0:
+            return
         self._steps += 1
         self._fades = True
-        free = (~self._settled).nonzero().squeeze(1)
         found = self._flat([torch.zeros_like(p) if p.grad is None else p.grad for p in self._trained])
         self._gradient.mul_(_MOMENTUM).add_(found, alpha=1 - _MOMENTUM)
         direction = torch.zeros_like(self._gradient)
         direction[free] = self._factorised(free).solve(self._gradient[free] / (1 - _MOMENTUM**self._steps))
         rate = RATE * share * min(1.0, samples / len(free))  # F^-1 of the gradient's noise grows with the numbers
         distance = float(direction @ (self._outer @ direction)) / self._samples * rate**2
-        if not math.isfinite(distance):
-            raise TrainingDiverged(f"fine-tuning: a natural-gradient step changes the outputs by {distance}")
-        if distance > _FARTHEST:
-            rate *= math.sqrt(_FARTHEST / distance)
-        values = self._flat([p.detach() for p in self._trained])
         change = rate * float(direction.norm())
+        if not math.isfinite(distance + change):
+            raise TrainingDiverged(
+                f"fine-tuning: a natural-gradient step changes the outputs by {distance} and the numbers by {change}"
+            )
+        if distance > _FARTHEST:
+            shorter = math.sqrt(_FARTHEST / distance)
+            rate, change = rate * shorter, change * shorter
+        values = self._flat([p.detach() for p in self._trained])
         allowed = _LARGEST_CHANGE * float(values.norm())
         if change > allowed:
             rate *= allowed / change
@@ -312,14 +323,20 @@ def check_norms(network: nn.Module) -> None:
         network: In the modes in which it is trained.
 
     Raises:
-        NotSampleWise: A batch norm is in training mode.
+        NotSampleWise: A batch norm is in training mode, or has no running statistics.
     """
     for name, module in network.named_modules():
-        if isinstance(module, _NormBase) and module.training:
-            raise NotSampleWise(
-                f"natural_epochs: expected samples that do not depend on each other, got the batch norm {name!r}, "
-                "which mixes them in training; 'dense': 'freeze' leaves it as it is"
-            )
+        if not isinstance(module, _BatchNorm):
+            continue
+        if module.running_mean is None:
+            reason = "which has no running statistics, so that it always mixes them"
+        elif module.training:
+            reason = "which mixes them in training; 'dense': 'freeze' leaves it as it is"
+        else:
+            continue
+        raise NotSampleWise(
+            f"natural_epochs: expected samples that do not depend on each other, got the batch norm {name!r}, {reason}"
+        )
 
 
 def _draw(outputs: Tensor, classes: Classes, taught: float | None) -> Tensor:
@@ -357,8 +374,9 @@ class _Damped:
     """
 
     def __init__(self, fisher: Tensor, damping: float, least: Tensor) -> None:
-        smallest = torch.finfo(fisher.dtype).tiny
-        self._root = (fisher.diagonal() + least).clamp(min=smallest).sqrt()
+        own = fisher.diagonal() + least
+        self._known = own > 0
+        self._root = own.clamp(min=torch.finfo(fisher.dtype).tiny).sqrt()
         scaled = fisher.div_(self._root).div_(self._root.unsqueeze(1))
         scaled.diagonal().add_(damping)
         self._factor, failed = torch.linalg.cholesky_ex(scaled)
@@ -366,9 +384,9 @@ class _Damped:
             raise TrainingDiverged("fine-tuning: the curvature of the natural gradient is not finite")
 
     def solve(self, gradient: Tensor) -> Tensor:
-        """The inverse times a vector."""
-        solved = torch.cholesky_solve((gradient / self._root).unsqueeze(1), self._factor)
-        return solved.squeeze(1) / self._root
+        """The inverse times a vector; 0 where nothing is known of a number's curvature, nor so of how far it may go."""
+        known = torch.where(self._known, gradient / self._root, 0)
+        return torch.cholesky_solve(known.unsqueeze(1), self._factor).squeeze(1) / self._root
 
     def inverse(self) -> Tensor:
         """The inverse."""

@@ -1,7 +1,7 @@
 """The stages of a fine-tuning: epochs of Adam, and epochs of natural-gradient steps after them."""
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
@@ -12,6 +12,7 @@ from adtn.encoding import encoded
 from adtn.errors import NothingToTrain
 from adtn.feeding import Feed, MicroBatch
 from adtn.fine_tune_options import FineTuneOptions
+from adtn.masters import MasterCopies
 from adtn.module import ADTN
 from adtn.natural import NaturalGradient, batch_size_for
 from adtn.precision import logits
@@ -59,11 +60,11 @@ class AdamEpochs:
     Args:
         optimiser: See `adam`.
         options: Of the fine-tuning.
-        rounded: ADTNs with bits. If other epochs follow, these show nothing of the rounding.
+        rounded: ADTNs and their bits. If other epochs follow, these show nothing of the rounding.
         feed: That hands out the samples.
     """
 
-    def __init__(self, optimiser: Optimizer, options: FineTuneOptions, rounded: Collection[ADTN], feed: Feed) -> None:
+    def __init__(self, optimiser: Optimizer, options: FineTuneOptions, rounded: Mapping[ADTN, int], feed: Feed) -> None:
         self.epochs = options.epochs - options.natural_epochs
         self.batch_size = options.batch_size
         self.micro_batches = options.accumulate
@@ -102,14 +103,16 @@ class NaturalEpochs:
     Args:
         network: What runs at each step, in the modes in which it is trained.
         options: Of the fine-tuning.
-        rounded: ADTNs with bits.
+        rounded: ADTNs and their bits.
         inputs: Of all samples of an epoch, (N, ...) on any device.
 
     Raises:
         NotSampleWise: The network cannot take these steps.
     """
 
-    def __init__(self, network: nn.Module, options: FineTuneOptions, rounded: Collection[ADTN], inputs: Tensor) -> None:
+    def __init__(
+        self, network: nn.Module, options: FineTuneOptions, rounded: Mapping[ADTN, int], inputs: Tensor
+    ) -> None:
         self.epochs = options.natural_epochs
         self._gradient = NaturalGradient(
             network, options.classes, lambda called, inputs: logits(called, inputs, options.precision)
@@ -125,13 +128,11 @@ class NaturalEpochs:
 
         The curvature that was seen would else be that of other numbers.
         """
-        for adtn in self._rounded:
-            if adtn.bits is None:
-                continue
+        for adtn, bits in self._rounded.items():
             if step == 0:
-                adtn.quantise(adtn.bits)
+                adtn.quantise(bits)
             if step == self._first_settled(steps):
-                adtn.quantise(adtn.bits, best_scales(adtn.gates.detach(), adtn.structure, adtn.bits))
+                adtn.quantise(bits, best_scales(adtn.gates.detach(), adtn.structure, bits))
             adtn.rounding = 0.0
 
     def observe(self, part: MicroBatch) -> None:
@@ -156,7 +157,7 @@ class NaturalEpochs:
 
 
 def adam(model: nn.Module, options: FineTuneOptions) -> torch.optim.Adam:
-    """Adam with a group for what stayed dense and one for each ADTN's gates.
+    """Adam with a group for what stayed dense and one for each ADTN's gates, all in single precision at least.
 
     Args:
         model: Its parameters that require a gradient are trained.
@@ -171,24 +172,26 @@ def adam(model: nn.Module, options: FineTuneOptions) -> torch.optim.Adam:
     if not adtns and not dense:
         raise NothingToTrain("expected a model with gates or parameters that are trained, got one where all are frozen")
     groups = [{"params": [adtn.gates], "lr": gate_rate(adtn.structure, options)} for adtn in adtns]
+    masters = MasterCopies()
     if dense:
-        groups.append({"params": dense, "lr": options.learning_rate})
-    return torch.optim.Adam(groups)
+        groups.append({"params": [masters.of(p) for p in dense], "lr": options.learning_rate})
+    optimiser = torch.optim.Adam(groups)
+    masters.follow(optimiser)
+    return optimiser
 
 
-def phase_in_rounding(adtns: Iterable[ADTN], step: int, steps: int) -> None:
+def phase_in_rounding(adtns: Mapping[ADTN, int], step: int, steps: int) -> None:
     """Before a step: show as much of the rounding as is due, and choose new scales where they are.
 
     Args:
-        adtns: Those whose gates are quantised; others are left alone.
+        adtns: Whose gates are quantised, and their bits.
         step: From 0.
         steps: Of the whole fine-tuning.
     """
-    for adtn in adtns:
-        if adtn.bits is not None:
-            if rescales(step, steps):
-                adtn.quantise(adtn.bits)
-            adtn.rounding = phased_in(step, steps)
+    for adtn, bits in adtns.items():
+        if rescales(step, steps):
+            adtn.quantise(bits)
+        adtn.rounding = phased_in(step, steps)
 
 
 def gate_rate(structure: AnyStructure, options: FineTuneOptions) -> float:

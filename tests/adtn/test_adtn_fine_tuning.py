@@ -420,3 +420,48 @@ def test_whether_the_loss_rose_is_told(rate: float, rose: bool) -> None:
     assert fact.first_loss == pytest.approx(sum(seen[:2]) / 2)
     assert fact.last_loss == pytest.approx(sum(seen[-2:]) / 2)
     assert fact.loss_rose is (sum(seen[-2:]) > sum(seen[:2])) is rose
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_models_of_half_precision_learn_what_their_weights_can_say(dtype: torch.dtype) -> None:
+    """By steps far below the rounding of the weights, which are around 0.2, half of them more than once around 4."""
+    inputs, labels = blobs()
+    model = compressed().to(dtype)
+    model[3].p = 0.0
+    with torch.no_grad():
+        model[6].bias.fill_(4.0)
+    single = copy.deepcopy(model).float()
+    options = FineTuneOptions(epochs=6, batch_size=32, learning_rate=1e-4)
+    fine_tune(model, inputs.to(dtype), labels, options)
+    fine_tune(single, inputs, labels, options)
+    assert all(
+        p.dtype == (torch.float32 if p is encoded(model)["4.weight"].gates else dtype) for p in model.parameters()
+    )
+    moved = single[6].bias.detach() - 4.0
+    assert moved.abs().max() < 2 * torch.finfo(dtype).eps * 4  # a step is less than a twentieth of that
+    torch.testing.assert_close(model[6].bias.float(), single[6].bias, rtol=0, atol=torch.finfo(dtype).eps * 4)
+
+
+def test_a_teacher_of_other_classes_is_refused() -> None:
+    inputs, labels = blobs()
+    teacher = classifier()
+    teacher[6] = nn.Linear(32, 1)
+    with pytest.raises(ShapeError, match=r"teacher: expected .* \(32, 4\), got \(32, 1\)"):
+        fine_tune(compressed(), inputs, labels, OPTIONS, teacher)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("precision", "float16", "precision: expected one of float32, bfloat16, got 'float16'"),
+        ("dense", "frozen", "dense: expected one of train, freeze, got 'frozen'"),
+        ("schedule", "onecycle", "schedule: expected one of cosine, one_cycle, got 'onecycle'"),
+        ("classes", "many", "classes: expected one of exclusive, independent, got 'many'"),
+        ("accumulate", 0, "accumulate: expected at least 1, got 0"),
+        ("batch_size", 0, "batch_size: expected at least 1, got 0"),
+        ("epochs", -1, "epochs: expected at least 0, got -1"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(name: str, value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        FineTuneOptions(**{name: value})

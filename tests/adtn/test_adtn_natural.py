@@ -170,6 +170,42 @@ def test_what_belongs_to_a_unit_that_is_hardly_ever_active_does_not_move_further
     assert moved[0] < moved[1:].max()
 
 
+class WithRareUnit(nn.Module):
+    """A linear classifier beside a unit that sees inputs whose first entry is positive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.common, self.rare, self.out = nn.Linear(4, 2), nn.Linear(4, 1), nn.Linear(1, 2, bias=False)
+        with torch.no_grad():
+            self.rare.weight.copy_(torch.tensor([[1.0, 0.0, 0.0, 0.0]]))
+            self.rare.bias.zero_()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.common(inputs) + self.out(torch.relu(self.rare(inputs)))
+        return outputs
+
+
+def test_what_belongs_to_a_unit_that_was_never_active_stops_nothing_else() -> None:
+    torch.manual_seed(1)
+    model = WithRareUnit().double()
+    inputs = torch.randn(100, 4, dtype=torch.float64)
+    inputs[:, 0] = -inputs[:, 0].abs()
+    inputs[-1, 0] = 1.0  # the only sample that the unit sees; the curvature is that of others
+    labels = torch.arange(100) % 2
+    gradient = NaturalGradient(model, "exclusive", run)
+    before = nn.functional.cross_entropy(model(inputs), labels)
+    before.backward()
+    gradient.observe(inputs, None)
+    rare, common = model.rare.weight.detach().clone(), model.common.weight.detach().clone()
+    gradient.step(1.0, 100)
+    assert nn.functional.cross_entropy(model(inputs), labels) < before
+    assert torch.equal(model.rare.weight.detach(), rare)  # it waits for a sample that says how far it may go
+    assert not torch.equal(model.common.weight.detach(), common)
+    gradient.observe(inputs.flip(0), None)
+    gradient.step(1.0, 100)
+    assert not torch.equal(model.rare.weight.detach(), rare)
+
+
 def test_a_step_never_changes_the_outputs_by_more_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(natural, "_LARGEST_CHANGE", math.inf)  # the other limit
     model, (inputs, labels) = classifier(), blobs(64)
@@ -342,8 +378,57 @@ def test_settled_gates_stay_and_the_others_go_on() -> None:
     torch.testing.assert_close(adtn.decode().detach(), shown, rtol=1e-9, atol=1e-12)
 
 
+def test_where_all_numbers_are_settled_the_last_steps_change_nothing() -> None:
+    inputs, labels = blobs(200)
+    model = classifier()
+    seen: list[Tensor] = []
+    options = FineTuneOptions(epochs=2, natural_epochs=1, gate_bits=4, dense="freeze")
+    gates = encoded(model)["0.weight"].gates
+    fine_tune(model, inputs, labels, options, on_step=lambda *_: seen.append(gates.detach().clone()))
+    assert not torch.equal(seen[-3], seen[0])
+    assert torch.equal(seen[-1], seen[-2])
+
+
+@pytest.mark.parametrize("bits", [None, 4])
+def test_frozen_gates_stay_as_they_are_beside_trained_ones(bits: int | None) -> None:
+    inputs, labels = blobs(200)
+    model = classifier()
+    compress(model, {"2.weight": brick_wall(5, depth=1)}, FitOptions(steps=5))
+    frozen = encoded(model)["2.weight"]
+    frozen.gates.requires_grad_(False)
+    before = copy.deepcopy(model.state_dict())
+    fine_tune(model, inputs, labels, FineTuneOptions(epochs=2, natural_epochs=1, gate_bits=bits))
+    changed = {key for key, value in before.items() if not torch.equal(value, model.state_dict()[key])}
+    assert changed == {"0.bias", "2.bias", "0.parametrizations.weight.0.gates"}
+    assert frozen.bits is None
+
+
+def test_norms_that_do_not_mix_samples_are_no_obstacle() -> None:
+    inputs, labels = blobs(40)
+    norm = nn.InstanceNorm1d(4)
+    model = nn.Sequential(nn.Linear(12, 8), nn.Unflatten(1, (4, 2)), norm, nn.Flatten(), nn.Linear(8, 3)).double()
+    compress(model, {"0.weight": TT}, FitOptions(steps=1))
+    before = encoded(model)["0.weight"].gates.detach().clone()
+    fine_tune(model, inputs, labels, FineTuneOptions(epochs=1, natural_epochs=1))
+    assert not torch.equal(encoded(model)["0.weight"].gates.detach(), before)
+
+
+class NeedsTwo(nn.Module):
+    """A layer that takes no single sample."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if len(inputs) < 2:
+            raise ValueError("expected two samples")
+        return inputs
+
+
 def test_models_that_cannot_take_the_steps_are_refused_before_anything_changes() -> None:
     inputs, labels = blobs(40)
+    without_statistics = nn.Sequential(nn.Linear(12, 8), nn.BatchNorm1d(8, track_running_stats=False), nn.Linear(8, 3))
+    without_statistics.double()
+    two = nn.Sequential(nn.Linear(12, 8), NeedsTwo(), nn.Linear(8, 3)).double()
+    for model in (without_statistics, two):
+        compress(model, {"0.weight": TT}, FitOptions(steps=1))
     normed = classifier(norm=True)
     wide = nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 1000), nn.ReLU(), nn.Linear(1000, 3)).double()
     compress(wide, {"0.weight": TT}, FitOptions(steps=1))
@@ -358,6 +443,13 @@ def test_models_that_cannot_take_the_steps_are_refused_before_anything_changes()
             f"at most {MOST_NATURAL_NUMBERS:,} trained numbers",
         ),
         (looking, FineTuneOptions(epochs=2, natural_epochs=1), NotSampleWise, "one by one: .*data-dependent"),
+        (
+            without_statistics,
+            FineTuneOptions(epochs=2, natural_epochs=1, dense="freeze"),
+            NotSampleWise,
+            "the batch norm '1', which has no running statistics",
+        ),
+        (two, FineTuneOptions(epochs=2, natural_epochs=1), NotSampleWise, "one by one: expected two samples"),
         (normed, FineTuneOptions(epochs=2, natural_epochs=3), ShapeError, "0 to 2, all epochs, got 3"),
         (normed, FineTuneOptions(epochs=2, natural_epochs=-1), ShapeError, "got -1"),
     ]
