@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from bench.accuracy.methods import METHODS
 from bench.accuracy.points import Point, bytes_points, front
+from bench.accuracy.problems import PROBLEMS
 from bench.accuracy.storage import in_bits
 from bench.accuracy.table import bytes_of, line, percent, seeds_told
 
@@ -14,20 +15,25 @@ OWN = tuple(name for name, method in METHODS.items() if method.bits)
 LIKEWISE = tuple(name for name, method in METHODS.items() if method.natural and name not in OWN)
 """A peer's form with this project's training."""
 PEERS = tuple(name for name in METHODS if name not in {*OWN, *LIKEWISE})
+_DENSE_BYTES = 2
+"""Of a number that stayed dense, with every method: half precision."""
 
 
 def ratios_table(result: dict[str, Any]) -> str:
     """A row for each budget and own method in each number of bits: its bytes over what others need.
 
-    The others are the peers; and, where any was run, a peer's form with this project's training.
+    The others are the peers, once with the dense numbers of the rest on both sides too; and, where any was run, a
+    peer's form with this project's training.
     """
     points = {method: bytes_points(result, method) for method in METHODS}
-    titles, others = ["peers need"], [PEERS]
-    if any(points[method] for method in LIKEWISE):
-        titles, others = [*titles, "a TT-matrix with our training needs"], [*others, LIKEWISE]
-    fronts = [front([point for method in methods for point in points[method]]) for methods in others]
+    peers, likewise = (
+        front([point for method in methods for point in points[method]]) for methods in (PEERS, LIKEWISE)
+    )
+    dense = _DENSE_BYTES * PROBLEMS[result["problem"]].dense
     columns = ["numbers", "method", "stored as", "accuracy", "bytes"]
-    columns += [name for title in titles for name in (title, "ratio")]
+    columns += ["peers need", "ratio", "ratio with the dense rest"]
+    if likewise:
+        columns += [f"{', '.join(method for method in LIKEWISE if points[method])} needs", "ratio"]
     lines = [line(columns), line(["---"] * len(columns))]
     for row in result["rows"]:
         for bits in METHODS[row["method"]].bits:
@@ -37,8 +43,12 @@ def ratios_table(result: dict[str, Any]) -> str:
                 continue
             seeds = seeds_told(row, storage, result["least_seeds"])
             size = bytes_of(row, storage)
-            ratios = [cell for known in fronts for cell in _ratio(size, bytes_needed(known, found.mean))]
-            cells = [f"≤ {row['budget']:,}", row["method"], storage, f"{found.mean:.2f}{seeds}", f"{size:,}", *ratios]
+            cells = [f"≤ {row['budget']:,}", row["method"], storage, f"{found.mean:.2f}{seeds}", f"{size:,}"]
+            needed = bytes_needed(peers, found.mean)
+            cells += [_told(needed), _ratio(size, needed), _ratio(size, needed, dense)]
+            if likewise:
+                needed = bytes_needed(likewise, found.mean)
+                cells += [_told(needed), _ratio(size, needed)]
             lines.append(line(cells))
     return "\n".join(lines)
 
@@ -55,12 +65,18 @@ class Needed(NamedTuple):
     at_most: bool = False
 
 
-def _ratio(size: int, needed: Needed | None) -> list[str]:
-    """What others need, and how much of that a size is."""
+def _told(needed: Needed | None) -> str:
+    """What others need."""
     if needed is None:
-        return ["none is as accurate", "-"]
-    most, least = ("≤ ", "≥ ") if needed.at_most else ("", "")
-    return [f"{most}{needed.bytes:,.0f}", f"{least}{size / needed.bytes:.2f}"]
+        return "none is as accurate"
+    return f"{'≤ ' if needed.at_most else ''}{needed.bytes:,.0f}"
+
+
+def _ratio(size: int, needed: Needed | None, dense: int = 0) -> str:
+    """How much of what others need a size is, with the bytes of dense numbers added to both."""
+    if needed is None:
+        return "-"
+    return f"{'≥ ' if needed.at_most else ''}{(size + dense) / (needed.bytes + dense):.2f}"
 
 
 def bytes_needed(points: Sequence[Point], accuracy: float) -> Needed | None:

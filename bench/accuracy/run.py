@@ -55,9 +55,10 @@ def run(wanted: Wanted) -> None:
     ) as pool:
         runner = _Runner(pool, runs, trial)
         runner.finish(task for method in wanted.methods for task in grid(method, wanted.budgets, wanted.setting))
-        runner.finish(
+        while runner.finish(
             task for method in wanted.methods for task in finals(method, wanted.budgets, wanted.setting, runs.find)
-        )
+        ):
+            pass  # one that diverges calls for another
         if not wanted.tune_only:
             # The first seed's runs may change a choice; after many epochs the later one's may.
             first = set() if wanted.setting.has_finals else {SEED}

@@ -72,10 +72,10 @@ def fine_tune(
     Raises:
         TrainingDiverged: The loss is no longer finite, or higher in the last epoch than in the first.
     """
-    gates = [factors.adtn for factors in factors_of(model) if isinstance(factors, Gates)]
-    if training.bits is not None:
-        for network in gates:
-            network.quantise(training.bits)
+    networks = [factors.adtn for factors in factors_of(model) if isinstance(factors, Gates)]
+    rounded = {} if training.bits is None else dict.fromkeys(networks, training.bits)
+    for network, bits in rounded.items():
+        network.quantise(bits)
     model.train()
     options = FineTuneOptions(
         epochs=training.epochs, natural_epochs=training.natural_epochs, batch_size=BATCH, temperature=TEMPERATURE
@@ -92,11 +92,11 @@ def fine_tune(
             partial(outputs_of, teacher),
         )
     torch.manual_seed(training.seed)  # of what the curvature is estimated with
-    stages: list[Stage] = [AdamEpochs(_optimiser(model, training.rate), options, gates, feed)]
+    stages: list[Stage] = [AdamEpochs(_optimiser(model, training.rate), options, rounded, feed)]
     if training.natural_epochs:
-        stages.append(NaturalEpochs(model, replace(options, batch_size=_SEEN_TOGETHER), gates, images))
+        stages.append(NaturalEpochs(model, replace(options, batch_size=_SEEN_TOGETHER), rounded, images))
     _, losses = run_stages(model, model, stages, feed, options)
-    for network in gates:
+    for network in rounded:
         network.rounding = 1.0
     first = statistics.fmean(losses[: feed.steps(stages[0].batch_size)])
     last = statistics.fmean(losses[-feed.steps(stages[-1].batch_size) :])

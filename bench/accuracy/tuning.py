@@ -108,8 +108,8 @@ def finals(method: str, budgets: Iterable[int], setting: Setting, find: Find) ->
     """The validation runs of all epochs, trained as the method is: of each recipe the rate that was best in the grid.
 
     They need the grid's runs; a recipe without any is left out. Where it leaves a single recipe, its two best rates are
-    compared: that of the few epochs of the grid may be too high. They are of the first seed, or where none of those was
-    run, of the later one.
+    compared: that of the few epochs of the grid may be too high. One that diverges does not count, so when that is
+    known there are more. They are of the first seed, or where none of those was run, of the later one.
     """
     if not setting.has_finals:
         return
@@ -121,12 +121,14 @@ def finals(method: str, budgets: Iterable[int], setting: Setting, find: Find) ->
         of_recipes: dict[str, Choice] = {}
         for found in choices:
             of_recipes.setdefault(found.recipe, found)
-        compared = list(of_recipes.values()) if len(of_recipes) > 1 else choices[:2]
+        several = len(of_recipes) > 1
+        compared = list(of_recipes.values()) if several else choices
         first, later = (
             [_task("validation", method, tuned_at, seed, found, setting, setting.epochs) for found in compared]
             for seed in _CHOOSING_SEEDS
         )
-        yield from first if _begun(first, find) else later
+        tasks = first if _begun(first, find) else later
+        yield from tasks if several else _two_that_last(tasks, find)
 
 
 def choice(method: str, budget: int, setting: Setting, find: Find) -> Choice | None:
@@ -164,6 +166,16 @@ def _ranked(tasks: Iterable[Task], find: Find) -> list[Choice]:
     rows = [(task, row) for task in tasks if (row := find(task)) is not None]
     scores = {Choice(task.recipe, task.rate, task.budget): _score(row) for task, row in rows}
     return sorted(scores, key=scores.__getitem__, reverse=True)
+
+
+def _two_that_last(tasks: Iterable[Task], find: Find) -> Iterator[Task]:
+    """The first two that are not known to diverge, and those before them that do."""
+    lasting = 0
+    for task in tasks:
+        if lasting == 2:
+            return
+        yield task
+        lasting += "diverged" not in (find(task) or {})
 
 
 def _begun(tasks: Iterable[Task], find: Find) -> bool:
