@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
-from math import ceil, log2
+from math import log2
 
 from adtn.errors import FormatError
 from adtn.range_coder import Decoder, Encoder
@@ -16,25 +16,30 @@ from adtn.range_coder import Decoder, Encoder
 END = 2**8
 """After the last integer stands the first of so many equal symbols: bytes that say something else are damaged."""
 
-LEAST_BITS = 0.25
-"""Every integer takes more: even the narrowest distribution gives it a frequency of at most 0.82."""
+MOST_PER_BYTE = 32
+"""Integers: each takes over a quarter of a bit, as even the narrowest distribution gives it a frequency below 0.82."""
 
 _ONE = 2**32
 _SPREAD = 2**15
 """What the frequencies add up to, but for the 1 that each has at least."""
 
 
+def most(bits: int) -> int:
+    """The largest integer of `bits` bits, symmetric about 0: 1, 3, 7, ... 127 for 2, 3, 4, ... 8 bits."""
+    return (1 << bits - 1) - 1
+
+
 def pack(numbers: Sequence[int], bits: int) -> bytes:
     """Write integers.
 
     Args:
-        numbers: Each at most 2^(bits - 1) - 1 in size.
+        numbers: Each at most `most(bits)` in size.
         bits: 2 to 8.
 
     Returns:
         One byte that says which distribution has the shortest result, and the code.
     """
-    highest = 2 ** (bits - 1) - 1
+    highest = most(bits)
     parameter = _best_parameter(numbers, highest)
     starts = _starts(parameter, highest)
     encoder = Encoder()
@@ -52,7 +57,7 @@ def max_bytes(count: int, bits: int) -> int:
         count: How many integers.
         bits: 2 to 8.
     """
-    return ceil(count * bits / 8) + 3
+    return -(-count * bits // 8) + 3  # rounded up
 
 
 def unpack(data: bytes, count: int, bits: int) -> list[int]:
@@ -68,10 +73,10 @@ def unpack(data: bytes, count: int, bits: int) -> list[int]:
     Raises:
         FormatError: The bytes are not those of `count` integers.
     """
-    least = ceil(count * LEAST_BITS / 8) + 1
+    least = -(-count // MOST_PER_BYTE) + 1  # rounded up in integers: a hostile count is no float
     if len(data) < least:
         raise FormatError(f"expected at least {least} bytes for {count} integers, got {len(data)}")
-    highest = 2 ** (bits - 1) - 1
+    highest = most(bits)
     starts = _starts(data[0], highest)
     decoder = Decoder(data[1:])
     numbers = []

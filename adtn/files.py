@@ -5,6 +5,7 @@ The README of this package specifies the format.
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -22,6 +23,7 @@ from adtn.errors import FormatError
 from adtn.header import FORMAT_VERSION, METADATA_KEY, Encoded, Header, Part, parse_header
 from adtn.module import ADTN
 from adtn.sharing import Share
+from adtn.start import WEIGHT_DTYPES
 from adtn.storing import restored, scales_of, stored
 from adtn.ties import gather_ties
 
@@ -43,14 +45,17 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
         path: Of the file.
 
     Raises:
-        FormatError: An entry of the state_dict is not a tensor, or its key is that of an encoded weight's gates; or
-            gates that are to be integers are not finite.
+        FormatError: An entry of the state_dict is not a tensor, or its key is that of an encoded weight's gates; gates
+            that are to be integers are not finite; or the format cannot say what the model holds, such as a weight
+            without the others that its gates hold.
     """
     tensors, header = _contents(model)
+    metadata = {METADATA_KEY: header.to_text()}
+    parse_header(metadata, f"{path} could not be read again")
     target = Path(path)
     temporary = target.with_name(f"{target.name}.{uuid4().hex}.tmp")
     try:
-        save_file(tensors, temporary, metadata={METADATA_KEY: header.to_text()})
+        save_file(tensors, temporary, metadata=metadata)
         os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -84,10 +89,9 @@ def load(path: str | os.PathLike[str], model: nn.Module, decode: Decode = "each_
         model.load_state_dict(_decoded(header, tensors))
         return model
     parameters = dict(model.named_parameters(remove_duplicate=False))
+    _check_dtypes(parameters, header, str(path))
     for key, item in header.encoded.items():
-        adtn = ADTN(item.shape, item.structure, parameters[key].dtype)
-        with torch.no_grad():
-            adtn.gates.copy_(tensors[key + _GATES])
+        adtn = ADTN(item.shape, item.structure, parameters[key].dtype, gates=tensors[key + _GATES])
         if item.bits is not None:
             adtn.quantise(item.bits, scales_of(item))
         if item.parts:
@@ -97,18 +101,16 @@ def load(path: str | os.PathLike[str], model: nn.Module, decode: Decode = "each_
     for alias, key in header.aliases.items():
         if key in weights and not _is_encoded(model, alias):
             encode_again(model, alias, key)
-    for place in encoded_places(model):
-        dense[place.gates_key] = place.adtn.gates.detach()
-        if place.adtn.scales is not None:
-            dense[place.scales_key] = place.adtn.scales
-    model.load_state_dict(dense)
+    # All keys have been compared; what is missing here are gates and scales, which are in place.
+    model.load_state_dict(dense, strict=False)
     return model
 
 
 def decode(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Decode a compressed checkpoint into a dense state_dict, with the keys, shapes and dtypes of the original model.
 
-    Decoding takes as much memory as the original weights, however small the file.
+    Decoding takes the memory of the original weights, however small the file; and meanwhile, for one ADTN at a time,
+    that of up to four tensors of `structure.size` entries in the dtype of its gates.
 
     Args:
         path: Of the file.
@@ -126,12 +128,11 @@ def decode(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 def _decoded(header: Header, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The dense state_dict of a file's contents, which it takes over."""
     for key, item in header.encoded.items():
-        flat = contract(tensors.pop(key + _GATES), item.structure)
+        flat = contract(tensors.pop(key + _GATES), item.structure, entries=math.prod(item.shape))
         parts = item.weights(key)
-        entries = [math.prod(part.shape) for part in parts]
-        for part, weight in zip(parts, torch.split(flat[: sum(entries)], entries), strict=True):
+        for part, weight in zip(parts, torch.split(flat, [math.prod(part.shape) for part in parts]), strict=True):
             # The copy lets go of the padding, which would otherwise live as long as the weight.
-            tensors[part.key] = weight.clone().view(part.shape).to(item.dtype)
+            tensors[part.key] = weight.view(part.shape).to(item.dtype, copy=True)
     tensors.update({alias: tensors[key] for alias, key in header.aliases.items()})
     return tensors
 
@@ -189,51 +190,91 @@ def _read(path: str | os.PathLike[str]) -> tuple[Header, dict[str, Tensor]]:
     except SafetensorError as error:
         raise FormatError(f"{path}: expected a safetensors file, got: {error}") from None
     for key, item in header.encoded.items():
-        gates = tensors.get(key + _GATES)
-        if gates is None:
+        if key + _GATES not in tensors:
             raise FormatError(f"{path}: {key}: expected the tensor {key + _GATES!r}, which is missing")
         try:
-            tensors[key + _GATES] = restored(gates, item)
+            tensors[key + _GATES] = restored(tensors[key + _GATES], item)
         except FormatError as error:
             raise FormatError(f"{path}: {key + _GATES}: {error}") from None
     weights = header.weights()
     for key in weights:
         if key in tensors:
             raise FormatError(f"{path}: {key}: expected gates only, got the dense tensor too")
+    stored = weights.keys() | tensors.keys() - _gates_keys(header)
     for alias, key in header.aliases.items():
-        if key not in tensors and key not in weights:
-            raise FormatError(f"{path}: alias {alias!r}: expected the tensor {key!r}, which is missing")
+        if key not in stored:
+            raise FormatError(f"{path}: alias {alias!r}: expected a weight or dense tensor, got the name {key!r}")
         if alias in tensors or alias in weights:
             raise FormatError(f"{path}: alias {alias!r}: expected no tensor of that name, got one")
     return header, tensors
 
 
+def _gates_keys(header: Header) -> set[str]:
+    """The names of the tensors of gates."""
+    return {key + _GATES for key in header.encoded}
+
+
 def _without_gates(header: Header, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors that are stored dense, aliases included."""
-    gates = {key + _GATES for key in header.encoded}
+    gates = _gates_keys(header)
     dense = {key: tensor for key, tensor in tensors.items() if key not in gates}
     return dense | {alias: dense[key] for alias, key in header.aliases.items() if key in dense}
 
 
 def _check_fit(model: nn.Module, header: Header, dense: dict[str, Tensor], where: str) -> None:
-    """Compare every key and shape of a file with the model, before anything is changed."""
+    """Compare every key, shape and tie of a file with the model, before anything is changed."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
     encoded = header.weights()
     encoded.update({alias: encoded[key] for alias, key in header.aliases.items() if key in encoded})
     given = dict(encoded)
     given.update({key: tuple(tensor.shape) for key, tensor in dense.items()})
-    expected = {key: tuple(value.shape) for key, value in model.state_dict().items() if isinstance(value, Tensor)}
-    missing, unexpected = sorted(expected.keys() - given.keys()), sorted(given.keys() - expected.keys())
+    state = model.state_dict()
+    missing, unexpected = sorted(state.keys() - given.keys()), sorted(given.keys() - state.keys())
     if missing or unexpected:
         raise FormatError(
             f"{where} does not fit the model: missing {missing or 'none'}, unexpected {unexpected or 'none'}"
         )
-    for key, shape in expected.items():
-        if given[key] != shape:
-            raise FormatError(f"{where}: {key}: expected shape {shape}, got {given[key]}")
+    for key, value in state.items():
+        if not isinstance(value, Tensor):
+            raise FormatError(
+                f"{where}: {key}: expected a tensor in the model's state_dict, got {type(value).__name__}"
+            )
+        if given[key] != tuple(value.shape):
+            raise FormatError(f"{where}: {key}: expected shape {tuple(value.shape)}, got {given[key]}")
     for key in encoded:
         if key not in parameters:
             raise FormatError(f"{where}: {key}: expected a parameter of the model, got a buffer")
+    _check_ties(parameters, header, where)
+
+
+def _check_ties(parameters: Mapping[str, nn.Parameter], header: Header, where: str) -> None:
+    """Refuse two weights, of which one is encoded, for a parameter that the model has in two places."""
+    weights = header.weights()
+    first: dict[int, str] = {}
+    for key, parameter in parameters.items():
+        stored = header.aliases.get(key, key)
+        other = first.setdefault(id(parameter), stored)
+        if stored != other and (stored in weights or other in weights):
+            raise FormatError(
+                f"{where}: {key}: expected an alias of {other!r}, with which the model ties it, got {stored!r}"
+            )
+
+
+def _check_dtypes(parameters: Mapping[str, nn.Parameter], header: Header, where: str) -> None:
+    """Refuse parameters that no gates decode to, and several of different dtypes in the place of one ADTN."""
+    holders = {part.key: key for key, item in header.encoded.items() for part in item.weights(key)}
+    for name, parameter in parameters.items():
+        key = holders.get(header.aliases.get(name, name))
+        if key is None:
+            continue
+        if parameter.dtype not in WEIGHT_DTYPES:
+            dtypes = ", ".join(map(str, WEIGHT_DTYPES))
+            raise FormatError(f"{where}: {name}: expected a parameter of {dtypes}, got {parameter.dtype}")
+        if parameter.dtype != parameters[key].dtype:
+            raise FormatError(
+                f"{where}: {name}: expected {parameters[key].dtype}, as {key!r}, with which it shares gates, "
+                f"got {parameter.dtype}"
+            )
 
 
 def _is_encoded(model: nn.Module, key: str) -> bool:

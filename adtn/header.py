@@ -13,7 +13,7 @@ from adtn.balancing import scale_groups
 from adtn.errors import FormatError, ShapeError, StructureError
 from adtn.quantising import check_bits
 from adtn.start import WEIGHT_DTYPES
-from adtn.structure import AnyStructure, structure_from_json
+from adtn.structure import MOST_PADDED, AnyStructure, is_too_large, structure_from_json
 
 FORMAT_VERSION = 3
 """The newest that is read. What is written is the oldest that can hold it."""
@@ -119,7 +119,7 @@ def parse_header(metadata: Mapping[str, str] | None, where: str) -> Header:
     if not metadata or METADATA_KEY not in metadata:
         raise FormatError(f"{where}: expected the metadata entry {METADATA_KEY!r}; this is not a compressed checkpoint")
     try:
-        data = json.loads(metadata[METADATA_KEY])
+        data = json.loads(metadata[METADATA_KEY], object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{where}: the metadata entry {METADATA_KEY!r} is not JSON: {error}") from None
     version = data.get("version") if isinstance(data, dict) else None
@@ -134,6 +134,15 @@ def parse_header(metadata: Mapping[str, str] | None, where: str) -> Header:
     encoded = {key: _parse_encoded(key, item, f"{where}: {key}", version) for key, item in data["encoded"].items()}
     _check_keys(encoded, where)
     return Header(encoded, _parse_aliases(data["aliases"], where))
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON without a name that stands twice: readers would differ in which value they take."""
+    names = Counter(name for name, _ in pairs)
+    if len(names) < len(pairs):
+        ((name, _),) = names.most_common(1)
+        raise ValueError(f"expected each name of an object once, got {name!r:.120} twice")
+    return dict(pairs)
 
 
 def _parse_encoded(key: str, item: Any, where: str, version: int) -> Encoded:
@@ -154,10 +163,15 @@ def _parse_encoded(key: str, item: Any, where: str, version: int) -> Encoded:
         bits = check_bits(item["bits"]) if "bits" in item else None
     except (StructureError, ShapeError) as error:
         raise FormatError(f"{where}: {error}") from None
-    entries = torch.Size(shape).numel()
+    entries = math.prod(shape)
     if entries > structure.size:
         raise FormatError(
             f"{where}: shape {list(shape)} has {entries} entries, but the structure holds {structure.size}"
+        )
+    if structure.size > MOST_PADDED * entries:
+        raise FormatError(
+            f"{where}: expected a structure of at most {MOST_PADDED} times the {entries} entries of the weight, "
+            f"got {structure.size}"
         )
     scales = () if bits is None else _parse_scales(item["scales"], len(scale_groups(structure)), where)
     parts = _parse_parts(item["parts"], key, shape, where) if "parts" in item else ()
@@ -165,9 +179,11 @@ def _parse_encoded(key: str, item: Any, where: str, version: int) -> Encoded:
 
 
 def _parse_shape(shape: Any, where: str) -> tuple[int, ...]:
-    """A shape without zeros."""
+    """A shape without zeros, of as many entries as a structure can have."""
     if not isinstance(shape, list) or not all(type(n) is int and n > 0 for n in shape):
         raise FormatError(f"{where}: expected a shape of positive integers, got {shape!r:.120}")
+    if is_too_large(shape):
+        raise FormatError(f"{where}: expected a shape of at most 2^48 entries, got {shape!r:.120}")
     return tuple(shape)
 
 

@@ -13,7 +13,7 @@ from adtn.errors import ShapeError
 from adtn.keeping import KeptWeight, reused
 from adtn.quantising import best_scales, check_bits, quantised
 from adtn.start import WEIGHT_DTYPES, gate_dtype, orthogonal_gates
-from adtn.structure import AnyStructure
+from adtn.structure import MOST_PADDED, AnyStructure
 
 
 class ADTN(nn.Module):
@@ -27,6 +27,7 @@ class ADTN(nn.Module):
         structure: Of the tensor network. Entries of the contraction past the weight's own are padding.
         dtype: Of the decoded weight. The gates are float64 for a float64 weight and float32 for all others.
         generator: Source of the start values (on the CPU); the global one by default.
+        gates: Start values instead, (structure.parameters,); they are copied, and none are drawn.
 
     Attributes:
         gates: The numbers of all gates in order, flat (structure.parameters,).
@@ -38,7 +39,8 @@ class ADTN(nn.Module):
         kept: The decoded weight between one evaluation and the next. No part of the state_dict, copies or pickles.
 
     Raises:
-        ShapeError: The structure holds fewer entries than the weight, or the dtype is not one of `WEIGHT_DTYPES`.
+        ShapeError: The structure holds fewer entries than the weight, or over `MOST_PADDED` times as many; the dtype is
+            not one of `WEIGHT_DTYPES`; or the gates have another shape.
 
     Source: arXiv:2305.06058.
     """
@@ -49,6 +51,7 @@ class ADTN(nn.Module):
         structure: AnyStructure,
         dtype: torch.dtype = torch.float32,
         generator: torch.Generator | None = None,
+        gates: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.shape = torch.Size(shape)
@@ -60,9 +63,20 @@ class ADTN(nn.Module):
         entries = self.shape.numel()
         if entries > structure.size:
             raise ShapeError(f"shape {tuple(shape)} has {entries} entries, but the structure holds {structure.size}")
+        if structure.size > MOST_PADDED * entries:
+            raise ShapeError(
+                f"shape {tuple(shape)} has {entries} entries: expected a structure of at most {MOST_PADDED} times as "
+                f"many, got {structure.size}"
+            )
         if dtype not in WEIGHT_DTYPES:
             raise ShapeError(f"dtype: expected one of {', '.join(map(str, WEIGHT_DTYPES))}, got {dtype}")
-        self.gates = nn.Parameter(orthogonal_gates(structure, gate_dtype(dtype), generator))
+        if gates is None:
+            start = orthogonal_gates(structure, gate_dtype(dtype), generator)
+        elif gates.shape == (structure.parameters,):
+            start = gates.detach().to(gate_dtype(dtype), copy=True)
+        else:
+            raise ShapeError(f"gates: expected shape ({structure.parameters},), got {tuple(gates.shape)}")
+        self.gates = nn.Parameter(start)
         self.bits: int | None = None
         self.rounding = 1.0
         self.scales: Tensor | None

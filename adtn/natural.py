@@ -9,13 +9,14 @@ from torch.func import functional_call, vjp, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from adtn.blocks import HandedOut, handing_out
+from adtn.coding import most
 from adtn.decoding import decoded_once
 from adtn.errors import NotSampleWise, TrainingDiverged
 from adtn.generators import devices_with_generators
 from adtn.limits import MOST_NATURAL_NUMBERS, OBSERVED
 from adtn.losses import Classes
 from adtn.module import ADTN
-from adtn.quantising import most, spread
+from adtn.quantising import spread
 from adtn.settling import settle
 from adtn.tracing import contract_plainly
 

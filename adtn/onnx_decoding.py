@@ -15,10 +15,11 @@ import torch
 
 from adtn.balancing import group_numbers
 from adtn.circle import Circle, Step, circle_of
+from adtn.coding import most
 from adtn.module import ADTN
 from adtn.onnx_nodes import Nodes
 from adtn.packing import numbers_per_byte, pack
-from adtn.quantising import integers, most
+from adtn.quantising import integers
 from adtn.structure import Activation, Structure
 from adtn.tracing import is_half
 

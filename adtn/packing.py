@@ -6,7 +6,7 @@ A graph that runs without this package cannot hold a range coder: this is the sh
 import torch
 from torch import Tensor
 
-from adtn.quantising import most
+from adtn.coding import most
 
 
 def numbers_per_byte(bits: int) -> int:

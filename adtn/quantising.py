@@ -7,17 +7,13 @@ import torch
 from torch import Tensor
 
 from adtn.balancing import group_numbers
+from adtn.coding import most
 from adtn.errors import ShapeError
 from adtn.structure import AnyStructure
 
 MIN_BITS, MAX_BITS = 2, 8
 _TRIED = 200
 """Scales among which the best one is looked for."""
-
-
-def most(bits: int) -> int:
-    """The largest integer of `bits` bits, symmetric about 0: 1, 3, 7, ... 127 for 2, 3, 4, ... 8 bits."""
-    return (1 << bits - 1) - 1
 
 
 def check_bits(bits: object) -> int:

@@ -7,7 +7,8 @@ or, to write a dense file:
     python adtn_loader.py model.adtn.safetensors model.dense.safetensors
 
 The file holds, for each encoded weight, the gates of a tensor network whose contraction is the weight. Nothing in it is
-run. Decoding takes the memory of the original weights, however small the file.
+run. Decoding takes the memory of the original weights, however small the file; and meanwhile, for one network at a
+time, that of a few tensors of its size, which is at most 16 times that of its weights.
 """
 
 import json
@@ -44,7 +45,9 @@ def decode(path: str | Path) -> dict[str, Tensor]:
         path: Of the compressed checkpoint.
 
     Raises:
-        ValueError: The file is not a compressed checkpoint, is damaged, or was written by a newer program.
+        ValueError: The file is not a compressed checkpoint, was written by a newer program, or says what does not fit
+            together. A header that has other fields than the format's may raise other errors.
+        SafetensorError: It is no safetensors file, or is cut short.
     """
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
@@ -58,15 +61,27 @@ def decode(path: str | Path) -> dict[str, Tensor]:
         if f"{key}.gates" not in state:
             raise ValueError(f"{path}: {key}: expected the tensor {key + '.gates'!r}, which is missing")
         try:
-            flat, start = flat_weights(state.pop(f"{key}.gates"), item), 0
+            for name, weight in weights(flat_weights(state.pop(f"{key}.gates"), item), item, key):
+                if name in state:
+                    raise ValueError(f"expected the tensor {name!r} once, got it twice")
+                state[name] = weight
         except (ValueError, KeyError) as error:
             raise ValueError(f"{path}: {key}: {error}") from error
-        for part in item.get("parts", [{"key": key, "shape": item["shape"]}]):
-            stop = start + math.prod(part["shape"])
-            # The copy lets go of the padding and of the other parts.
-            state[part["key"]] = flat[start:stop].clone().view(part["shape"]).to(DTYPES[item["dtype"]])
-            start = stop
+    for alias, key in header["aliases"].items():
+        if key not in state or alias in state:
+            raise ValueError(f"{path}: alias {alias!r}: expected a further name of a stored tensor, got {key!r}")
     return state | {alias: state[key] for alias, key in header["aliases"].items()}
+
+
+def weights(flat: Tensor, item: dict[str, Any], key: str) -> Iterator[tuple[str, Tensor]]:
+    """The weights that the entry `key` of the header stands for, with their names."""
+    parts, entries = item.get("parts", [{"key": key, "shape": item["shape"]}]), math.prod(item["shape"])
+    counts = [math.prod(part["shape"]) for part in parts]
+    if sum(counts) != entries or any(extent < 1 for part in parts for extent in part["shape"]):
+        raise ValueError(f"expected positive shapes of {entries} entries, got {[part['shape'] for part in parts]}")
+    for part, weight in zip(parts, torch.split(flat[:entries], counts), strict=True):
+        # The copy lets go of the padding and of the other parts.
+        yield part["key"], weight.view(part["shape"]).to(DTYPES[item["dtype"]], copy=True)
 
 
 def flat_weights(stored: Tensor, item: dict[str, Any]) -> Tensor:
@@ -75,6 +90,8 @@ def flat_weights(stored: Tensor, item: dict[str, Any]) -> Tensor:
     layers = [numbers_of_layers(network) for network in networks]
     dtype, gates = torch.float64 if DTYPES[item["dtype"]] == torch.float64 else torch.float32, stored
     if "bits" in item:
+        if item["bits"] not in range(2, 9):
+            raise ValueError(f"bits: expected 2 to 8, got {item['bits']}")
         groups = [count for own, network in zip(layers, networks, strict=True) for count in scale_groups(network, own)]
         integers = torch.tensor(read_integers(bytes(stored.tolist()), sum(groups), item["bits"]), dtype=dtype)
         scales = torch.tensor(item["scales"], dtype=dtype)  # one a group
@@ -82,8 +99,8 @@ def flat_weights(stored: Tensor, item: dict[str, Any]) -> Tensor:
     count = sum(map(sum, layers))
     if gates.shape != (count,) or gates.dtype != dtype:
         raise ValueError(f"gates: expected {count} numbers of {dtype}, got {tuple(gates.shape)} of {gates.dtype}")
-    sizes = {math.prod(network["dims"]) for network in networks}
-    if len(sizes) > 1 or math.prod(item["shape"]) > max(sizes):
+    sizes, entries = {math.prod(network["dims"]) for network in networks}, math.prod(item["shape"])
+    if len(sizes) > 1 or not entries <= max(sizes) <= 16 * entries:
         raise ValueError(f"expected networks with the entries of shape {item['shape']}, got {sorted(sizes)} entries")
     parts = torch.split(gates, [sum(own) for own in layers])
     return reduce(torch.add, map(contract, parts, networks))
@@ -98,8 +115,12 @@ def gates_of(network: dict[str, Any]) -> Iterator[tuple[int, int, int, int]]:
     current = [1] * len(dims)
     for number, layer in enumerate(network["tn_layers"]):
         for start, stop in layer:
+            if not 0 <= start < stop <= len(dims):
+                raise ValueError(f"tn_layers: expected 0 <= start < stop <= {len(dims)}, got {[start, stop]}")
             yield number, start, math.prod(dims[start:stop]), math.prod(current[start:stop])
             current[start:stop] = dims[start:stop]
+    if current != dims:
+        raise ValueError("tn_layers: expected a gate on every site, got a site without")
 
 
 def numbers_of_layers(network: dict[str, Any]) -> list[int]:

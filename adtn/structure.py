@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
+from operator import mul
 from typing import Any, Literal, cast, get_args
 
 from adtn.errors import StructureError
@@ -20,6 +22,12 @@ Activation = Literal["none", "relu", "leaky_relu", "tanh", "gelu"]
 """What stands between two TN layers. Each maps 0 to 0: see `Structure`."""
 
 ACTIVATIONS: tuple[str, ...] = get_args(Activation)
+
+MOST_ENTRIES = 2**48
+"""Of a tensor: more than any machine holds, and few enough that sizes in bytes and their sums fit 64 bits."""
+MOST_PADDED = 16
+"""Times the entries of a weight that a structure may hold, so that its shape tells what decoding takes. Enough for four
+axes of which each is padded to a power of two; the structures that this library lays take at most twice the entries."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +64,8 @@ class Structure:
             0, 1, 2, ...; it is replaced by it.
 
     Raises:
-        StructureError: A span lies outside the sites, a TN layer is empty, no gate touches some site, or the order does
-            not name each site once.
+        StructureError: There is no site or more than `MOST_ENTRIES` entries, a span lies outside the sites, a TN layer
+            is empty, no gate touches some site, or the order does not name each site once.
 
     Source: arXiv:2305.06058, with the redundant columns of first gates left out.
     """
@@ -179,9 +187,10 @@ class Sum:
     def __post_init__(self) -> None:
         if len(self.terms) < 2:
             raise StructureError(f"terms: expected at least 2, got {len(self.terms)}")
+        size = self.size
         for i, term in enumerate(self.terms):
-            if term.size != self.size:
-                raise StructureError(f"terms[{i}]: expected the size of terms[0], {self.size}, got {term.size}")
+            if term.size != size:
+                raise StructureError(f"terms[{i}]: expected the size of terms[0], {size}, got {term.size}")
 
     @property
     def size(self) -> int:
@@ -257,12 +266,24 @@ def gates_of(dims: Sequence[int], tn_layers: Sequence[Sequence[Span]], touched: 
             current[start:stop] = dims[start:stop]
 
 
+def is_too_large(shape: Sequence[int]) -> bool:
+    """Whether a tensor has more than `MOST_ENTRIES` entries. The product is not made beyond that.
+
+    Args:
+        shape: Of positive integers.
+    """
+    return any(entries > MOST_ENTRIES for entries in accumulate(shape, mul))
+
+
 def _check_dims(dims: Sequence[int]) -> None:
     if not dims:
         raise StructureError("dims: expected at least one site, got none")
     for site, dim in enumerate(dims):
         if not _is_int(dim) or dim < 2:
             raise StructureError(f"dims[{site}]: expected an integer of at least 2, got {dim!r}")
+    # This bounds the number of sites too, and so the work that each span makes.
+    if is_too_large(dims):
+        raise StructureError(f"dims: expected a product of at most 2^48, got {_brief(list(dims))}")
 
 
 def _check_spans(tn_layers: Sequence[Sequence[Span]], sites: int) -> None:

@@ -1,13 +1,12 @@
 import math
 import random
-import time
 from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adtn.coding import LEAST_BITS, max_bytes, pack, unpack
+from adtn.coding import MOST_PER_BYTE, max_bytes, most, pack, unpack
 from adtn.errors import FormatError
 from adtn.range_coder import MAX_TOTAL, Decoder, Encoder
 
@@ -93,12 +92,10 @@ def test_bytes_too_many_are_refused(more: bytes) -> None:
         unpack(pack(GOOD, 4) + more, len(GOOD), 4)
 
 
-@pytest.mark.parametrize("count", [0, 1, 499, 501, 10**12])
-def test_another_count_is_refused_soon(count: int) -> None:
-    started = time.perf_counter()
+@pytest.mark.parametrize("count", [0, 1, 499, 501, 10**12, 2**2000])
+def test_another_count_is_refused(count: int) -> None:
     with pytest.raises(FormatError):
         unpack(pack(GOOD, 4), count, 4)
-    assert time.perf_counter() - started < 1
 
 
 def test_no_bytes_are_refused() -> None:
@@ -106,12 +103,16 @@ def test_no_bytes_are_refused() -> None:
         unpack(b"", 3, 4)
 
 
-def test_the_least_bits_are_those_of_the_narrowest_distribution() -> None:
-    assert 8 * len(pack([0] * 100_000, 2)) / 100_000 > LEAST_BITS
-    started = time.perf_counter()
+def test_no_byte_holds_more_integers_than_one_of_the_narrowest_distribution() -> None:
+    assert 100_000 / len(pack([0] * 100_000, 2)) < MOST_PER_BYTE
     with pytest.raises(FormatError, match="expected at least 31250000001 bytes"):
         unpack(bytes(100), 10**12, 2)
-    assert time.perf_counter() - started < 0.1
+    with pytest.raises(FormatError, match=r"expected at least 31250000002 bytes"):
+        unpack(bytes(100), 10**12 + 1, 2)
+
+
+def test_the_largest_integers_are_those_of_the_specification() -> None:
+    assert [most(bits) for bits in range(2, 9)] == [1, 3, 7, 15, 31, 63, 127]
 
 
 @given(data=st.binary(max_size=300), count=st.integers(0, 10**9), bits=st.integers(2, 8))

@@ -1,5 +1,6 @@
 import copy
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,13 @@ from adtn import (
     contract,
     decode,
     encode,
+    encode_together,
     encoded,
     load,
     save,
 )
+from adtn.files import Decode
+from adtn.header import Header
 from adtn.ties import gather_ties
 
 
@@ -185,6 +189,17 @@ def test_a_file_that_cannot_be_written_leaves_no_rest(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["m.safetensors"]
 
 
+def test_a_module_with_some_of_the_weights_that_its_gates_hold_is_not_written(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    encode_together(model, ["0.weight", "1.weight"], ADTN((128,), brick_wall(7)))
+    path = tmp_path / "m.safetensors"
+    with pytest.raises(FormatError, match=r"weight: expected parts that fill the shape \[128\], .*, got 64 entries"):
+        save(model[0], path)
+    assert not list(tmp_path.iterdir())
+    save(model, path)
+    assert decode(path).keys() == {"0.weight", "0.bias", "1.weight", "1.bias"}
+
+
 def test_an_entry_with_the_name_of_the_gates_is_refused(tmp_path: Path) -> None:
     clash = nn.Module()
     clash.weight = nn.Parameter(torch.randn(8, 8))
@@ -255,8 +270,9 @@ def test_a_plain_checkpoint_is_refused(tmp_path: Path) -> None:
         ({"version": 0}, "expected a format version"),
         ({"encoded": []}, "expected the fields"),
         ({"more": 1}, "expected the fields"),
-        ({"aliases": {"head.weight": "nowhere"}}, "expected the tensor 'nowhere', which is missing"),
+        ({"aliases": {"head.weight": "nowhere"}}, "expected a weight or dense tensor, got the name 'nowhere'"),
         ({"aliases": {"head.weight": 3}}, "alias 'head.weight'"),
+        ({"aliases": {"head.weight": "conv.weight.gates"}}, "weight or dense tensor, got .*'conv.weight.gates'"),
         ({"aliases": {"a": "b", "b": "a"}}, "alias 'a'"),
         ({"aliases": {"head.bias": "first.bias"}}, "expected no tensor of that name"),
         ({"aliases": {"words.weight": "first.bias"}}, "expected no tensor of that name"),
@@ -345,6 +361,81 @@ def test_an_encoded_weight_of_another_shape_or_a_buffer_is_refused(tmp_path: Pat
     buffered.bias = nn.Parameter(torch.zeros(16))
     with pytest.raises(FormatError, match="weight: expected a parameter of the model, got a buffer"):
         load(tmp_path / "m.safetensors", buffered)
+
+
+def pair(*, tied: bool = False, encoded_keys: Sequence[str] = ()) -> nn.ModuleDict:
+    """Two layers of one shape, perhaps with one weight, and with an ADTN in the place of some."""
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"a": nn.Linear(8, 8), "b": nn.Linear(8, 8)})
+    if tied:
+        model["b"].weight = model["a"].weight
+    for key in encoded_keys:
+        encode(model, key, ADTN((8, 8), brick_wall(6)))
+    return model
+
+
+def assert_does_not_fit(path: Path, model: nn.Module, message: str, decode: Decode) -> None:
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(FormatError, match=message):
+        load(path, model, decode)
+    assert_same(model.state_dict(), before)
+
+
+@pytest.mark.parametrize("decode", ["each_step", "once"])
+@pytest.mark.parametrize("encoded_keys", [("a.weight", "b.weight"), ("a.weight",), ("b.weight",)])
+def test_weights_of_their_own_do_not_fit_a_model_that_ties_them(
+    tmp_path: Path, encoded_keys: Sequence[str], decode: Decode
+) -> None:
+    save(pair(encoded_keys=encoded_keys), tmp_path / "m.safetensors")
+    message = (
+        r"m\.safetensors: b\.weight: expected an alias of 'a\.weight', with which the model ties it, got 'b.weight'"
+    )
+    assert_does_not_fit(tmp_path / "m.safetensors", pair(tied=True), message, decode)
+
+
+@pytest.mark.parametrize("decode", ["each_step", "once"])
+def test_a_group_does_not_fit_a_model_that_ties_its_weights(tmp_path: Path, decode: Decode) -> None:
+    model = pair()
+    encode_together(model, ["b.weight", "a.weight"], ADTN((128,), brick_wall(7)))
+    save(model, tmp_path / "m.safetensors")
+    assert_does_not_fit(tmp_path / "m.safetensors", pair(tied=True), "expected an alias of", decode)
+
+
+def test_weights_that_share_gates_do_not_fit_parameters_of_two_dtypes(tmp_path: Path) -> None:
+    group = pair()
+    encode_together(group, ["a.weight", "b.weight"], ADTN((128,), brick_wall(7)))
+    for name, model in (("group", group), ("tied", pair(tied=True, encoded_keys=["a.weight"]))):
+        save(model, tmp_path / name)
+        loose = pair()
+        loose["b"].double()
+        message = "b.weight: expected torch.float32, as 'a.weight', with which it shares gates, got torch.float64"
+        assert_does_not_fit(tmp_path / name, loose, message, "each_step")
+        assert load(tmp_path / name, loose, "once")["b"].weight.dtype == torch.float64
+
+
+def test_a_parameter_of_a_dtype_that_no_gates_decode_to_does_not_fit(tmp_path: Path) -> None:
+    save(pair(encoded_keys=["a.weight", "b.weight"]), tmp_path / "m.safetensors")
+    model = pair()
+    model["b"].weight = nn.Parameter(torch.zeros(8, 8, dtype=torch.complex64))
+    message = r"b\.weight: expected a parameter of torch\.float16, .*, got torch\.complex64"
+    assert_does_not_fit(tmp_path / "m.safetensors", model, message, "each_step")
+
+
+def test_a_model_whose_state_is_not_all_tensors_does_not_fit(tmp_path: Path) -> None:
+    text = Header({}, {}).to_text()
+    save_file({}, tmp_path / "without", metadata={"adtn": text})
+    save_file({"_extra_state": torch.zeros(1)}, tmp_path / "with", metadata={"adtn": text})
+    with pytest.raises(FormatError, match=r"missing \['_extra_state'\]"):
+        load(tmp_path / "without", WithExtraState())
+    with pytest.raises(FormatError, match="_extra_state: expected a tensor in the model's state_dict, got dict"):
+        load(tmp_path / "with", WithExtraState())
+
+
+def test_loading_draws_no_random_numbers(tmp_path: Path) -> None:
+    save(compressed_network(), tmp_path / "m.safetensors")
+    model, state = network(1), torch.get_rng_state()
+    load(tmp_path / "m.safetensors", model)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_the_specified_decoding_is_the_contraction_cut_and_reshaped(tmp_path: Path) -> None:

@@ -60,6 +60,19 @@ def test_same_generator_seed_gives_the_same_start() -> None:
     assert not torch.equal(first, other)
 
 
+def test_given_gates_are_copied_and_none_are_drawn() -> None:
+    given = torch.arange(24, dtype=torch.float64)
+    state = torch.get_rng_state()
+    adtn = ADTN((4, 4), brick_wall(4, 1), gates=given)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert adtn.gates.dtype == torch.float32
+    assert adtn.gates.tolist() == given.tolist()
+    same = ADTN((4, 4), brick_wall(4, 1), gates=adtn.gates)
+    with torch.no_grad():
+        same.gates.zero_()
+    assert adtn.gates.tolist() == given.tolist()
+
+
 def test_start_gates_are_orthogonal_so_that_the_contraction_has_norm_one() -> None:
     structure = Structure((2, 3, 2, 4), (((0, 2), (2, 4), (1, 3)),) * 4, "none")
     gates = orthogonal_gates(structure, torch.float64, seeded())
@@ -67,6 +80,8 @@ def test_start_gates_are_orthogonal_so_that_the_contraction_has_norm_one() -> No
 
 
 def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(ShapeError, match=r"gates: expected shape \(24,\), got \(4, 6\)"):
+        ADTN((4, 4), brick_wall(4, 1), gates=torch.zeros(4, 6))
     with pytest.raises(ShapeError, match=r"\(5, 7\) has 35 entries.*the structure holds 32"):
         ADTN((5, 7), brick_wall(5))
     with pytest.raises(ShapeError, match=r"torch\.int64"):
@@ -109,3 +124,10 @@ def test_an_encoded_model_can_be_compiled_and_exported() -> None:
     torch.testing.assert_close(torch.autograd.grad(compiled.sum(), gates)[0], expected_gradient)
     exported = torch.export.export(model.eval(), (inputs,)).module()
     torch.testing.assert_close(exported(inputs), expected)
+
+
+def test_padding_that_no_reader_takes_is_refused_at_once() -> None:
+    """Not when it is saved, after it was trained."""
+    ADTN((4, 4), brick_wall(8))
+    with pytest.raises(ShapeError, match="16 entries: expected a structure of at most 16 times as many, got 512"):
+        ADTN((4, 4), brick_wall(9))

@@ -1,6 +1,7 @@
 """Where a model is split before the first weight that is trained."""
 
 import copy
+import math
 from collections.abc import Callable
 
 import pytest
@@ -204,7 +205,8 @@ def test_the_networks_known_by_name_are_split(shape: tuple[int, ...]) -> None:
 def test_no_convolution_of_a_large_network_is_in_the_rest(name: str, convolutions: int, batch_norm: bool) -> None:
     model = create(name, (3, 32, 32), 10, widths=[4] * convolutions, hidden=(8, 8), batch_norm=batch_norm)
     key = next(key for key, parameter in model.named_parameters() if parameter.dim() == 2)
-    encode(model, key, ADTN(model.get_parameter(key).shape, brick_wall(10)))
+    shape = model.get_parameter(key).shape
+    encode(model, key, ADTN(shape, brick_wall(math.ceil(math.log2(shape.numel())))))
     inputs = torch.randn(4, 3, 32, 32)
     with trainable(model, "freeze"):
         parts = split(model, inputs)

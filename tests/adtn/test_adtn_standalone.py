@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from structures import structures
 from torch import Tensor, nn
@@ -102,7 +102,7 @@ def test_it_is_short_and_needs_torch_and_safetensors_only() -> None:
     names = {node.module if isinstance(node, ast.ImportFrom) else node.names[0].name for node in imports}
     packages = {str(name).split(".")[0] for name in names}
     assert packages - set(sys.stdlib_module_names) == {"torch", "safetensors"}
-    assert len(text.splitlines()) < 200
+    assert len(text.splitlines()) < 220
 
 
 def spoilt(path: Path, change: Any) -> Path:
@@ -116,7 +116,14 @@ def spoilt(path: Path, change: Any) -> Path:
     return bad
 
 
-CODE, FLOATS = "group.a.weight.gates", "words.weight.gates"
+GROUP = "group.a.weight"
+CODE, FLOATS = f"{GROUP}.gates", "words.weight.gates"
+
+
+def layers_of(header: dict[str, Any]) -> list[list[list[int]]]:
+    """The TN layers of the tied weight."""
+    layers: list[list[list[int]]] = header["encoded"]["words.weight"]["structure"]["tn_layers"]
+    return layers
 
 
 @pytest.mark.parametrize(
@@ -131,11 +138,45 @@ CODE, FLOATS = "group.a.weight.gates", "words.weight.gates"
         (lambda tensors, header: tensors.update({CODE: tensors[CODE].repeat(2)}), "expected the code of"),
         (lambda tensors, header: header["encoded"]["words.weight"].update(shape=[30, 12]), "expected networks with"),
         (lambda tensors, header: header["encoded"]["words.weight"].update(dtype="load"), r"words\.weight: 'load'"),
+        (lambda tensors, header: header["encoded"]["words.weight"].update(shape=[15]), "expected networks with"),
+        (lambda tensors, header: header["encoded"]["words.weight"].update(shape=[-12, -20]), "positive shapes"),
+        (lambda tensors, header: header["encoded"][GROUP]["parts"][1].update(shape=[-1, 60]), "positive shapes"),
+        (lambda tensors, header: header["encoded"][GROUP]["parts"].pop(), r"group\.a\.weight: expected .* 120 entries"),
+        (lambda tensors, header: header["encoded"][GROUP]["parts"][1].update(key="words.weight"), "once, got it twice"),
+        (lambda tensors, header: tensors.update({"words.weight": torch.zeros(20, 12)}), "once, got it twice"),
+        (lambda tensors, header: layers_of(header)[0].append([7, 9]), r"expected 0 <= start < stop <= 8, got \[7, 9\]"),
+        (lambda tensors, header: layers_of(header)[0].append([-2, 1]), r"got \[-2, 1\]"),
+        (lambda tensors, header: layers_of(header)[0].append([3, 3]), r"got \[3, 3\]"),
+        (
+            lambda tensors, header: layers_of(header).__setitem__(slice(None), [[[0, 7]]]),
+            "expected a gate on every site",
+        ),
+        (lambda tensors, header: header["aliases"].update(more="nothing"), "alias 'more': expected .* 'nothing'"),
+        (
+            lambda tensors, header: header["aliases"].update(more="head.weight"),
+            "alias 'more': expected .* 'head.weight'",
+        ),
+        (
+            lambda tensors, header: header["aliases"].update(more=FLOATS),
+            "alias 'more': expected .* 'words.weight.gates'",
+        ),
+        (lambda tensors, header: header["aliases"].update({"norm.bias": "norm.weight"}), "alias 'norm.bias': expected"),
+        (lambda tensors, header: header["encoded"][GROUP].update(bits=1), "bits: expected 2 to 8, got 1"),
+        (lambda tensors, header: header["encoded"][GROUP].update(bits=9), "bits: expected 2 to 8, got 9"),
     ],
 )
 def test_a_spoilt_file_is_refused(path: Path, change: Any, message: str) -> None:
+    bad = spoilt(path, change)
     with pytest.raises(ValueError, match=message):
-        standalone.decode(spoilt(path, change))
+        standalone.decode(bad)
+    with pytest.raises(FormatError):
+        decode(bad)
+
+
+def test_a_truncated_file_is_refused(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(SafetensorError):
+        standalone.decode(path)
 
 
 def test_a_file_without_a_header_is_refused(tmp_path: Path) -> None:

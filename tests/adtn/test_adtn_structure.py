@@ -151,6 +151,18 @@ def test_json_that_is_no_sum_says_what_and_where(data: dict, message: str) -> No
         structure_from_json(data)
 
 
+def test_a_tensor_has_at_most_2_to_the_48_entries() -> None:
+    assert Structure((2,) * 48, (((0, 48),),)).size == Structure((2**48,), (((0, 1),),)).size == 2**48
+    with pytest.raises(StructureError, match=r"dims: expected a product of at most 2\^48, got \[281474976710657\]"):
+        Structure((2**48 + 1,), (((0, 1),),))
+
+
+def test_so_many_sites_are_refused_before_their_gates_are_looked_at() -> None:
+    """Or the work would grow with the sites times the gates, and a file says little for many of both."""
+    with pytest.raises(StructureError, match=r"dims: expected a product of at most 2\^48, got \[2, 2, .*\.\.\."):
+        Structure((2,) * 49, (((0, 50),),))
+
+
 def test_an_unknown_activation_lists_the_known_ones() -> None:
     with pytest.raises(StructureError, match=r"none, relu, leaky_relu, tanh, gelu, got 'swish'"):
         brick_wall(4, activation="swish")  # type: ignore[arg-type]
