@@ -34,7 +34,7 @@ AUTO_MIN_ENTRIES = 2000
 """Layers with fewer entries are left dense unless named: they cost accuracy and save little."""
 AUTO_MIN_RATIO = 2
 """So are layers that cannot be made at least this many times smaller, in bytes."""
-IN_BYTES = "4 bytes for each number of the gates, 2 for each entry of the weight"
+IN_BYTES = "counted as 4 bytes for each number of the gates, in however many bits, and 2 for each entry of the weight"
 """What decides of half precision."""
 
 

@@ -91,6 +91,6 @@ def _matches(pattern: str, layer: Layer) -> bool:
 def _not_found(name: str, layers: Sequence[Layer]) -> str:
     known = list(dict.fromkeys(layer.name for layer in layers))
     close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    hint = f"; did you mean {close[0]!r}?" if close else "."
     shown = ", ".join(known[:50]) + (f", and {len(known) - 50} more" if len(known) > 50 else "")
     return f"layers: {name!r} matches no layer{hint} The model has: {shown or 'none with 2 or more dimensions'}"

@@ -46,8 +46,7 @@ class ProblemError(ClientError):
     request_id: str | None = None
 
     def __str__(self) -> str:
-        faults = "".join(f"; {fault.pointer}: {fault.detail}" for fault in self.errors)
-        return f"{self.detail or self.title}{faults} ({self.code})"
+        return f"{self.detail or self.title}{_others(self.errors, self.detail)} ({self.code})"
 
 
 class UnexpectedAnswer(ClientError):
@@ -64,14 +63,23 @@ class JobNotSucceeded(ClientError):
     Attributes:
         status: How it ended.
         code: The code of the job's error; None if the job was cancelled.
+        errors: The single faults, if the error lists them: of a search in vain, its trials.
     """
 
-    def __init__(self, job_id: str, status: str, code: str | None = None, detail: str | None = None) -> None:
-        reason = f": {detail} ({code})" if code else ""
+    def __init__(
+        self,
+        job_id: str,
+        status: str,
+        code: str | None = None,
+        detail: str | None = None,
+        errors: Sequence[Fault] = (),
+    ) -> None:
+        reason = f": {detail}{_others(errors, detail)} ({code})" if code else ""
         super().__init__(f"job {job_id} {'was cancelled' if status == 'cancelled' else 'failed'}{reason}")
         self.job_id = job_id
         self.status = status
         self.code = code
+        self.errors = errors
 
 
 class WaitTimeout(ClientError):
@@ -84,3 +92,8 @@ class LocalError(ClientError):
 
 class StackError(ClientError):
     """The embedded stack cannot start."""
+
+
+def _others(faults: Sequence[Fault], detail: str | None) -> str:
+    """What to add to a sentence: the faults that it does not tell itself."""
+    return "".join(f"; {fault.pointer}: {fault.detail}" for fault in faults if fault.detail != detail)

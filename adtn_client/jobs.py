@@ -12,6 +12,7 @@ from adtn_client.errors import JobNotSucceeded, LocalError, WaitTimeout
 from adtn_client.events import stream_events
 from adtn_client.patience import Patience
 from adtn_client.transport import Transport, read_as
+from jobs.problems import Fault
 from jobs.schemas.common import Page
 from jobs.schemas.jobs import Artifact, Estimate, Event, Job
 from jobs.schemas.report import Report
@@ -148,7 +149,10 @@ def succeeded(job: Job) -> Job:
     if job.status == "succeeded":
         return job
     error = job.error
-    raise JobNotSucceeded(job.id, job.status, error.code if error else None, error.detail if error else None)
+    if error is None:
+        raise JobNotSucceeded(job.id, job.status)
+    faults = [Fault(fault.pointer, fault.detail, fault.code) for fault in error.errors or ()]
+    raise JobNotSucceeded(job.id, job.status, error.code, error.detail, faults)
 
 
 def new_key() -> str:

@@ -76,12 +76,12 @@ PLANNED = ("layers", "parameters", "bytes", "fine_tuning")
 MEASURED = "the numbers are shared over the layers by what the worker measures: here they are shared evenly"
 SEARCHED = (
     "the size is not known before the job: it is the smallest of those tried that keeps the accuracy on held-out "
-    "training data; the sizes here are those of the largest, the time is that of the first for all "
+    "data; the sizes here are those of the largest, the time is that of the first for all "
     "trials, the memory that of the one that takes most"
 )
 HOPELESS = (
-    "a trial is expected to take longer than search.max_minutes allows for all of them: the job would end without an "
-    "answer; raise that cap, or make the fine-tuning shorter"
+    "a trial is expected to take longer than search.max_minutes allows for the whole search: the job would end without "
+    "an answer; raise that cap, or make the fine-tuning shorter"
 )
 CODED = "the bytes of gates in few bits are an upper bound: how far entropy coding gets below depends on the integers"
 

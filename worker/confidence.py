@@ -84,7 +84,7 @@ class Change:
         """Up to which a change is within noise, at 95 %: half of Wald's interval of a paired difference."""
         variance = self.lost + self.won - (self.won - self.lost) ** 2 / self.samples
         # Wald's interval has no width where no sample changed, or every one in the same way.
-        return max(Z_95 * math.sqrt(variance), RULE_OF_THREE) / self.samples
+        return min(1.0, max(Z_95 * math.sqrt(variance), RULE_OF_THREE) / self.samples)
 
     @property
     def interval(self) -> tuple[float, float]:

@@ -46,7 +46,10 @@ def compress(  # noqa: PLR0913 - each is an option of the command line
         ),
     ] = None,
     max_trials: Annotated[int | None, typer.Option(help="Most sizes tried for max_accuracy_drop.")] = None,
-    max_minutes: Annotated[float | None, typer.Option(help="Most minutes for these trials.")] = None,
+    max_minutes: Annotated[
+        float | None,
+        typer.Option(help="Most minutes of the whole search: measuring layers, the control, and all trials."),
+    ] = None,
     depth: Annotated[str | None, typer.Option(help='TN layers of each structure, or "auto".')] = None,
     gate_sites: Annotated[str | None, typer.Option(help='Sites that a gate acts on, or "auto".')] = None,
     activation: Annotated[Activation | None, typer.Option(help="Between TN layers.")] = None,

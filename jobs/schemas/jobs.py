@@ -89,7 +89,9 @@ class EstimatedSearch(BaseModel):
     largest: EstimatedSize
     trials: int = Field(description="At most; each halves the sizes that remain, and those left over look once more.")
     seconds_a_trial: float = Field(description="Of the size with which the search begins.")
-    max_seconds: float = Field(description="The cap on all trials together.")
+    max_seconds: float = Field(
+        description="The cap on the whole search: measuring layers, the control, and all trials."
+    )
 
 
 class EstimatedFineTuning(BaseModel):

@@ -116,6 +116,14 @@ class Search(_Open):
         "further on the others: fine-tuned trials are compared with it. The original as it is where a validation split "
         "was held out. Null in the reports of older workers alone.",
     )
+    control_harmed: bool = Field(
+        default=False, description="Whether training made that copy worse on what it was trained on too."
+    )
+    commonest_heldout_share: float | None = Field(
+        default=None,
+        description="Of the held-out samples, those of the commonest of their classes: what a constant answer is right "
+        "on. Null in the reports of older workers.",
+    )
     heldout_samples: int
     heldout_split: Literal["train", "val"] = Field(
         default="train", description="Where they are from: the training data, or a validation split of its own."

@@ -14,7 +14,7 @@ from adtn.sites import interleaved, mixed_radix, sites_for
 from adtn.structure import Sum
 
 HALF = ["float16", "bfloat16"]
-IN_BYTES = "4 bytes for each number of the gates, 2 for each entry of the weight"
+IN_BYTES = "counted as 4 bytes for each number of the gates, in however many bits, and 2 for each entry of the weight"
 
 
 def square(size: int, dtype: str = "float32") -> Layer:

@@ -39,6 +39,8 @@ def search(samples: int, accuracy: float, ended_by: str = "sizes", smaller_untri
         "max_accuracy_drop": 1.0,
         "ended_by": ended_by,
         "smaller_untried": smaller_untried,
+        "control_harmed": False,
+        "commonest_heldout_share": 0.12,
     }
 
 
@@ -139,9 +141,21 @@ def test_a_cap_that_left_smaller_sizes_untried_is_named(artifacts: list[Artifact
     measured = accuracies(10_000, 9800, 140, 50)
     (found,) = caveats(measured, artifacts, 1000, ONE_POINT, search(10_000, 0.98, ended_by, 3))
     assert found["code"] == "search_capped"
-    assert found["detail"].startswith(f"{cap} ended the search: 3 smaller sizes")
+    assert found["detail"].startswith(f"the search was ended by {cap}: 3 smaller sizes")
     assert codes(measured, artifacts, 1000, ONE_POINT, search(10_000, 0.98, ended_by)) == []
     assert codes(measured, artifacts, 1000, ONE_POINT, search(10_000, 0.98, "sizes", 3)) == []
+
+
+def test_a_promise_that_a_constant_answer_would_keep_is_named(artifacts: list[Artifact]) -> None:
+    measured = accuracies(10_000, 9800, 140, 50)
+    for share, expected in ((0.969, []), (0.971, ["heldout_commonest"])):
+        found = search(10_000, 0.98) | {"commonest_heldout_share": share}
+        assert codes(measured, artifacts, 1000, ONE_POINT, found) == expected
+
+
+def test_a_training_that_harms_the_original_is_named(artifacts: list[Artifact]) -> None:
+    found = search(10_000, 0.98) | {"control_harmed": True}
+    assert codes(accuracies(10_000, 9800, 140, 50), artifacts, 1000, ONE_POINT, found) == ["training_harms"]
 
 
 def test_held_out_samples_that_the_original_was_trained_on_are_named(artifacts: list[Artifact]) -> None:

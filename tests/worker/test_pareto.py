@@ -77,3 +77,11 @@ def test_a_trial_is_above_the_line_of_what_it_is_compared_with() -> None:
 def test_a_single_trial_can_be_drawn() -> None:
     assert len(circles(drawn(trial(61_706, 0.98)))) == 1
     assert len(circles(drawn(trial(7, 1.0)))) == 1
+
+
+def test_no_accuracy_is_below_nothing_or_above_all() -> None:
+    found = search(trial(1000, 0.1), trial(9000, 1.0)) | {"max_accuracy_drop": 100.0}
+    texts = [text.text or "" for text in ElementTree.fromstring(pareto_svg(found)).iter(f"{SVG}text")]
+    shares = [float(text.split()[-1].rstrip("%")) for text in texts if text.endswith("%")]
+    assert (min(shares), max(shares)) == (0.0, 100.0)
+    assert "least that keeps the promise, 0.00%" in texts

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,9 +32,10 @@ from jobs.schemas.settings import JobSettings
 from jobs.settings import Settings
 from worker import datasets
 from worker.lease_keeper import Cancelled, ShuttingDown
+from worker.pipeline import choose, trials
 from worker.pipeline import fit as fit_module
 from worker.pipeline import kept as kept_module
-from worker.pipeline import trials
+from worker.pipeline import search as search_module
 from worker.pipeline.progress import ProgressReporter, shares_of
 from worker.pipeline.run import Outcome, run_pipeline
 from worker.pipeline.search import OutOfTime
@@ -198,7 +200,8 @@ def test_a_training_that_harms_all_samples_alike_is_no_excuse(
 ) -> None:
     """Nothing is forgotten where the original is as bad on what it is trained on."""
     tell(monkeypatch, [1.0, 0.5, 0.6, 0.2, 0.5], FineTuned(first_loss=2.0, last_loss=1.0))
-    with pytest.raises(ProblemError, match=r"40 points below.*this one harms the original too"):
+    asked = r"at most 5 points below 90.00%, the original trained likewise \(as it is and trials as fitted, 100.00%\)"
+    with pytest.raises(ProblemError, match=rf"{asked}.*40 points below.*this one harms the original too"):
         run(make_job(compression=target(max_accuracy_drop=5), search={"max_trials": 1}))
 
 
@@ -310,9 +313,48 @@ def test_no_model_that_keeps_the_accuracy_fails_with_the_best_found(
     assert raised.value.errors[0].pointer == "/compression/target/max_accuracy_drop"
     trials = [error.detail for error in raised.value.errors if error.code == "trial"]
     assert len(trials) == len(set(trials)) > 1
-    assert all(
-        re.fullmatch(r"trial of [\d,]+ numbers \(a ratio of [\d.]+\): 20 points below", trial) for trial in trials
-    )
+    told = re.compile(r"trial of [\d,]+ numbers \(a ratio of [\d.]+\): -?[\d.]+% right, 20 points below")
+    assert [trial for trial in trials if not told.fullmatch(trial)] == []
+    # The largest was tried, so neither trials nor minutes would help.
+    assert raised.value.detail.endswith("; allow a larger drop; or allow more epochs of fine-tuning")
+
+
+def test_a_search_in_vain_for_want_of_time_says_what_was_not_tried(
+    make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def once(self: Trials, _plan: Plan) -> Measured:
+        if self.done:
+            raise OutOfTime
+        return Measured(self.baseline - 0.2, FineTuned(), False)
+
+    monkeypatch.setattr(Trials, "_compressed", once)
+    with pytest.raises(ProblemError, match=r"the only trial is 20 points below") as raised:
+        run(make_job(compression=target(max_accuracy_drop=1)))
+    advice = "; allow a larger drop; or raise search.max_minutes, 30: the largest size was not tried"
+    assert raised.value.detail.endswith(advice)
+
+
+def test_time_for_one_more_trial_is_for_the_largest(
+    make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock stands still but for trials, which take 20 of 30 minutes each: the second is the last."""
+    clock = 0.0
+
+    def slow(self: Trials, plan: Plan) -> Measured:
+        nonlocal clock
+        clock += 1200.0
+        return Measured(self.baseline - 0.2, FineTuned(), False)
+
+    monkeypatch.setattr(Trials, "_compressed", slow)
+    for module in (choose, search_module, trials):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock))
+    job = make_job(compression=target(max_accuracy_drop=1), search={"max_trials": 8})
+    with pytest.raises(ProblemError, match="accuracy_drop") as raised:
+        run(job)
+    first, second = (error.detail for error in raised.value.errors[1:3])
+    sizes = [int(re.search(r"trial of ([\d,]+) numbers", text)[1].replace(",", "")) for text in (first, second)]
+    assert sizes[1] > 2 * sizes[0]
+    assert "allow more epochs" in raised.value.detail
 
 
 def test_weights_of_several_dtypes_are_no_group(

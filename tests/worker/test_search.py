@@ -94,6 +94,15 @@ def test_above_a_collapse_another_one_leads_upwards() -> None:
     assert trials.asked[6:10] == [24, 28, 30, 31]
 
 
+def test_the_last_trial_that_there_is_time_for_is_for_the_largest() -> None:
+    trials = Trials({31}, time_for=3)
+    assert smallest_that_keeps(32, trials, 8, lambda: len(trials.asked) == 2) == Found(31, "minutes", untried=6)
+    assert trials.asked == [16, 24, 31]
+    keeping = Trials({16, *range(20, 32)}, time_for=3)  # one has kept it: smaller ones are tried to the end
+    assert smallest_that_keeps(32, keeping, 8, lambda: len(keeping.asked) == 1).size == 16
+    assert keeping.asked == [16, 8, 12]
+
+
 def test_when_time_is_up_the_best_so_far_is_the_answer() -> None:
     assert smallest_that_keeps(32, Trials(set(range(5, 32)), time_for=1), 8) == Found(16, "minutes", untried=16)
     assert smallest_that_keeps(32, Trials(set(range(5, 32)), time_for=0), 8) == Found(None, "minutes")

@@ -35,7 +35,7 @@ def caveats(
         found += [_within_noise(accuracies.change), _at_chance(accuracies), _beyond_promise(accuracies, settings)]
         found.append(_teacher_worse(accuracies))
     if search is not None:
-        found += [_too_few_held_out(search), _capped(search)]
+        found += [_too_few_held_out(search), _one_class_held_out(search), _capped(search), _training_harms(search)]
     if accuracies is not None and search is not None:
         found.append(_seen_by_original(accuracies, search))
     return [caveat for caveat in found if caveat is not None]
@@ -121,8 +121,33 @@ def _capped(search: Mapping[str, object]) -> Caveat | None:
         return None
     return _caveat(
         "search_capped",
-        f"{cap} ended the search: {untried} smaller sizes that might keep the accuracy too were not tried; with a "
-        "higher cap the model may get smaller",
+        f"the search was ended by {cap}: {untried} smaller sizes that might keep the accuracy too were not tried; with "
+        "a higher cap the model may get smaller",
+    )
+
+
+def _training_harms(search: Mapping[str, object]) -> Caveat | None:
+    if not search["control_harmed"]:
+        return None
+    return _caveat(
+        "training_harms",
+        "the fine-tuning as it was set makes the original itself worse, so that it only harms the trials too; use a "
+        "smaller learning rate",
+    )
+
+
+def _one_class_held_out(search: Mapping[str, object]) -> Caveat | None:
+    original, _ = _original_held_out(search)
+    drop, commonest = search["max_accuracy_drop"], search["commonest_heldout_share"]
+    assert isinstance(drop, float)
+    assert isinstance(commonest, float)
+    if commonest < original - drop / 100:
+        return None
+    return _caveat(
+        "heldout_commonest",
+        f"{commonest:.2%} of the held-out samples are of one class, so a model that always answers it would keep the "
+        "accuracy asked for; the search says nothing of the others: use data with more samples of each class, or a "
+        "smaller drop",
     )
 
 
@@ -135,8 +160,8 @@ def _seen_by_original(accuracies: Accuracies, search: Mapping[str, object]) -> C
         "heldout_seen",
         "the original does as well on the held-out samples as if it had been trained on them: it is right on "
         f"{heldout:.2%} of them, and on {accuracies.baseline:.2%} of the test samples, so a drop on them says little "
-        "about new data; the search may have chosen a larger model than needed, and at a smaller max_accuracy_drop "
-        "may fail for want of one",
+        "about new data; a larger model may have been chosen than is needed, where there is a smaller one, and at a "
+        "smaller max_accuracy_drop the search may fail for want of one",
     )
 
 

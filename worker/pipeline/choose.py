@@ -10,7 +10,7 @@ from adtn.candidates import Candidates
 from adtn.moments import InputMoments
 from adtn.plan import Plan
 from jobs.planning import MEASURING_TIME, candidates_of, is_searched, most_to_measure, plan_of, plans_to_try, to_measure
-from jobs.problems import ProblemError
+from jobs.problems import Fault, ProblemError
 from worker.pipeline.attempt import Attempt
 from worker.pipeline.heldout import Parts, parts_of
 from worker.pipeline.kept import Kept
@@ -127,8 +127,10 @@ def _measured(
 ) -> Sensitivity:
     settings = attempt.job.settings
     samples: Tensor | None = None
-    if parts is not None and len(parts.heldout_x):
-        samples = parts.heldout_x
+    if parts is not None:
+        assert attempt.inputs.dataset is not None
+        # Where every class has a single sample none is held out; outputs of those that it was trained on tell as well.
+        samples = parts.heldout_x if len(parts.heldout_x) else attempt.inputs.dataset.train_x[parts.train]
     on_step = within(attempt.progress.step, 0.0, MEASURING if is_searched(settings.compression) else 1.0)
     deadline = started + MEASURING_TIME * 60 * settings.search.max_minutes
     return measure(attempt, found, limit, samples, moments, in_time(on_step, deadline))
@@ -152,6 +154,7 @@ def require_possible_choice(attempt: Attempt) -> None:
             raise ProblemError(
                 "dataset_invalid",
                 f"max_accuracy_drop: expected enough training samples to hold some out, got {len(held.train)}",
+                [Fault("/dataset", "every class has a single sample", "dataset_invalid")],
             )
     elif found is not None:
         require_natural_epochs(settings, inputs.model, found.original, found.smallest)

@@ -121,7 +121,7 @@ def _caveats(report: Mapping[str, Any]) -> Iterator[str]:
     yield "- Each file was opened in a fresh process after it was written, and did there what this page says."
     yield "- Decoded weights take the memory of the original ones: what gets smaller are the files."
     for warning in report["warnings"]:
-        yield f"- {warning['detail'][:1].upper()}{warning['detail'][1:]}."
+        yield f"- `{warning['code']}`: {warning['detail']}."
 
 
 def _inline(text: str) -> str:

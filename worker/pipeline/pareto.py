@@ -46,10 +46,10 @@ def _least(search: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> di
     drop, name = search["max_accuracy_drop"] / 100, "least that keeps the promise"
     baseline, control = search["baseline_heldout_accuracy"], search.get("control_heldout_accuracy")
     if control is None or control == baseline:
-        return {name: baseline - drop}
-    found = {name: control - drop}
+        return {name: max(0.0, baseline - drop)}
+    found = {name: max(0.0, control - drop)}
     if not all(trial["fine_tuned"] for trial in trials):
-        found[f"{name} without training"] = baseline - drop
+        found[f"{name} without training"] = max(0.0, baseline - drop)
     return found
 
 
@@ -59,7 +59,7 @@ class _Axes:
     def __init__(self, sizes: Sequence[int], accuracies: Sequence[float]) -> None:
         self.sizes = min(sizes) / 1.25, max(sizes) * 1.25
         margin = 0.05 * (max(accuracies) - min(accuracies)) + 0.005
-        self.accuracies = min(accuracies) - margin, max(accuracies) + margin
+        self.accuracies = max(0.0, min(accuracies) - margin), min(1.0, max(accuracies) + margin)
 
     def x(self, size: float) -> float:
         """From the left."""

@@ -41,14 +41,16 @@ class Found:
     untried: int = 0
 
 
-def smallest_that_keeps(count: int, try_size: Callable[[int], bool | None], max_trials: int) -> Found:
+def smallest_that_keeps(
+    count: int, try_size: Callable[[int], bool | None], max_trials: int, is_last: Callable[[], bool] = lambda: False
+) -> Found:
     """Bisect sizes 0 .. count - 1, from the smallest model upwards.
 
     What is larger than a size that keeps the promise is taken to keep it too, and what is smaller than one that breaks
     it to break it. Noise makes that untrue now and then: trials that are left bisect once more, over the sizes that
     were passed over below the smallest that has kept the promise, so that one unlucky trial does not decide. The answer
-    is always a size that was tried and that kept the promise. If none has kept it when a single trial is left, that one
-    is for the largest.
+    is always a size that was tried and that kept the promise. If none has kept it when there is a single trial left, or
+    time for one, that one is for the largest.
 
     Args:
         count: How many sizes there are.
@@ -56,13 +58,14 @@ def smallest_that_keeps(count: int, try_size: Callable[[int], bool | None], max_
             large models first: smaller ones are tried then, and if none of them keeps it, larger ones, which may not
             need the training. Called at most once a size. Raises `OutOfTime` to end the search.
         max_trials: The most calls.
+        is_last: Whether the next trial is likely the last one that there is time for.
     """
     bisected = _Bisected(count)
     for trials_left in range(max_trials, 0, -1):
         size = bisected.next_size()
         if size is None:
             return bisected.found("sizes")
-        if bisected.kept == count and trials_left == 1:
+        if bisected.kept == count and (trials_left == 1 or is_last()):
             size = bisected.untried[-1]
         try:
             bisected.tell(size, try_size(size))

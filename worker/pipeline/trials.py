@@ -63,7 +63,8 @@ class Trial:
         size = f"{self.parameters:,} numbers (a ratio of {self.ratio:g})"
         if self.drop is None:
             return f"{size}: training diverged"
-        return f"{size}: {self.drop:g} points below" + (", and training made it worse" if self.loss_rose else "")
+        worse = ", and training made it worse" if self.loss_rose else ""
+        return f"{size}: {self.heldout_accuracy:.2%} right, {self.drop:g} points below{worse}"
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class Trials:
         Raises:
             ProblemError: accuracy_not_kept, with the best that was found, and every trial.
         """
-        found = self._found = smallest_that_keeps(len(self._plans), self._keeps, self.caps.max_trials)
+        found = self._found = smallest_that_keeps(len(self._plans), self._keeps, self.caps.max_trials, self._is_last)
         if found.ended_by == "minutes":
             self._kept_besides.keep(ENDED, found.ended_by)
         if found.size is None:
@@ -154,6 +155,8 @@ class Trials:
             "max_accuracy_drop": self.max_drop,
             "baseline_heldout_accuracy": self.baseline,
             "control_heldout_accuracy": self.control,
+            "control_harmed": self.harmed,
+            "commonest_heldout_share": self._commonest,
             "heldout_samples": len(self._parts.heldout_y),
             "heldout_split": self._parts.heldout_split,
             "trials": [asdict(trial) for trial in self.done],
@@ -169,6 +172,11 @@ class Trials:
         trial = self._recalled(plan) or self._tried(plan)
         self.done.append(trial)
         return None if trial.collapsed and not trial.kept else trial.kept
+
+    def _is_last(self) -> bool:
+        """Whether there is no time for two more trials that take as long as the longest."""
+        left = self._started + 60 * self.caps.max_minutes - time.monotonic()
+        return bool(self.done) and left < 2 * max(trial.seconds for trial in self.done)
 
     def _recalled(self, plan: Plan) -> Trial | None:
         """The trial of an earlier attempt, which has taken some of the search's minutes."""
@@ -232,7 +240,8 @@ class Trials:
         except TrainingDiverged:
             return Measured(fitted, None, loss_rose=True, collapsed=True)
         trained = self._accuracy(model, within(step, 0.95, 1.0))
-        collapsed = tuned.loss_rose and trained <= self._commonest + HARM
+        # An original that is no better than that says nothing of a training.
+        collapsed = tuned.loss_rose and trained <= self._commonest + HARM < self.baseline
         if fitted is None or self._drop(trained, tuned) <= self._drop(fitted, None):
             return Measured(trained, tuned, tuned.loss_rose, collapsed)
         return Measured(fitted, None, tuned.loss_rose, collapsed)
@@ -317,10 +326,13 @@ class Trials:
 
     def _failure(self) -> str:
         """Why there is no answer, and what came closest."""
-        caps = f"{self.caps.max_trials} trials and {self.caps.max_minutes:g} minutes"
+        original = f"{self.baseline:.2%}"
+        if self.control is not None and self.control != self.baseline:
+            original = f"{self.control:.2%}, the original trained likewise (as it is and trials as fitted, {original})"
+        held = len(self._parts.heldout_y)
         asked = (
-            f"max_accuracy_drop: expected at most {self.max_drop:g} points below {self.baseline:.2%} "
-            f"on {len(self._parts.heldout_y):,} held-out samples"
+            f"max_accuracy_drop: expected at most {self.max_drop:g} points below {original}, "
+            f"on {held:,} held-out sample{'s' * (held != 1)}"
         )
         if not self.done:
             return f"{asked}, but no trial ended within {self.caps.max_minutes:g} minutes; raise search.max_minutes"
@@ -328,11 +340,23 @@ class Trials:
         if not measured:
             return f"{asked}, but training diverged in each of {len(self.done)} trials; use a smaller learning rate"
         drop, parameters, ratio = min(measured)
-        rate = ", or a smaller learning rate" if any(trial.loss_rose for trial in self.done) else ""
-        if self.harmed:
-            rate = ", or a smaller learning rate: this one harms the original too"
+        tried = f"the best of {len(self.done)} trials" if len(self.done) > 1 else "the only trial"
         return (
-            f"{asked}, but the best of {len(self.done)} trials (the caps are {caps}) is {drop:g} points below, at "
-            f"{parameters:,} numbers (a ratio of {ratio:g}); allow a larger drop, more epochs of "
-            f"fine-tuning, or more trials{rate}"
+            f"{asked}, but {tried} is {drop:g} points below, at {parameters:,} numbers (a ratio of {ratio:g}); "
+            f"{self._advice()}"
         )
+
+    def _advice(self) -> str:
+        """What may help a search in vain."""
+        advice = ["allow a larger drop"]
+        if all(trial.parameters != self._parameters(self._plans[-1]) for trial in self.done):
+            advice.append(f"raise search.max_minutes, {self.caps.max_minutes:g}: the largest size was not tried")
+        else:
+            advice.append("allow more epochs of fine-tuning")
+            if self._attempt.job.settings.compression.structure != "auto":
+                advice.append("leave the structure to 'auto': there is no larger size of this one")
+        if self.harmed:
+            advice.append("use a smaller learning rate: this one harms the original too")
+        elif any(trial.loss_rose for trial in self.done):
+            advice.append("use a smaller learning rate")
+        return "; or ".join(advice)
