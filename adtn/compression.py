@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from adtn.encoding import encode_layer
+from adtn.encoding import encode_layer, parameter_of
 from adtn.errors import ShapeError
 from adtn.fitting import FitOptions, FitTask, fit_each
 from adtn.module import ADTN
@@ -51,9 +51,10 @@ def compress(
         options: Of the fits; layer i uses seed + i, so that equal layers start differently.
         on_step: Called after each step of a fit with the layer's key, the step, the number of steps and the squared
             relative error; it may raise to stop.
-        inputs: Samples (N, ...) that the model takes, unsorted. With them biases are shifted so that mean outputs stay,
-            and the error of each layer's outputs is minimised, not that of its weight: the better start for
-            fine-tuning. Weights that share an ADTN are fitted as they are.
+        inputs: Samples (N, ...) that the model takes, unsorted; not changed. With them biases are shifted so that mean
+            outputs stay (those that are no other layer's and not encoded themselves), and the error of each layer's
+            outputs is minimised, not that of its weight: the better start for fine-tuning. A weight that several layers
+            share is fitted for the outputs of the one that is named. Weights that share an ADTN are fitted as they are.
 
     Returns:
         One item a layer, in the plan's order.
@@ -64,9 +65,9 @@ def compress(
     """
     options = options or FitOptions()
     structures = _structures(plan)
+    weights = _weights(model, structures)
     moments = {} if inputs is None else input_moments(model, inputs, {key for keys in structures for key in keys})
     means = {key: found.mean for key, found in moments.items() if found.mean is not None}
-    weights = _weights(model, structures)
     tasks = []
     for i, (keys, structure) in enumerate(structures.items()):
         moment = moments.get(keys[0]) if len(keys) == 1 else None
@@ -101,7 +102,7 @@ def _weights(model: nn.Module, layers: Iterable[tuple[str, ...]]) -> list[Tensor
     found: list[Tensor] = []
     named: dict[int, str] = {}
     for keys in layers:
-        weights = [_weight(model, key) for key in keys]
+        weights = [parameter_of(model, key) for key in keys]
         for key, weight in zip(keys, weights, strict=True):
             if id(weight) in named:
                 raise ShapeError(f"{key}: expected each parameter once, got it as {named[id(weight)]} too")
@@ -111,10 +112,3 @@ def _weights(model: nn.Module, layers: Iterable[tuple[str, ...]]) -> list[Tensor
         except ShapeError as error:
             raise ShapeError(f"{' + '.join(keys)}: {error}") from None
     return found
-
-
-def _weight(model: nn.Module, key: str) -> nn.Parameter:
-    weight = dict(model.named_parameters(remove_duplicate=False)).get(key)
-    if weight is None:
-        raise ShapeError(f"{key}: the model has no such parameter, or it is already encoded")
-    return weight

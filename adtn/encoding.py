@@ -25,10 +25,11 @@ def encode(model: nn.Module, key: str, adtn: ADTN, input_mean: Tensor | None = N
         key: The parameter's key in the state_dict: "fc1.weight", or "tokens" for a bare one.
         adtn: Of the parameter's shape and dtype.
         input_mean: E[x] of the layer's inputs, (row,): see `input_moments`. The layer's bias is then changed by
-            (W - T) E[x], so that its mean outputs stay as they are.
+            (W - T) E[x], so that its mean outputs stay as they are. Those of other layers with this weight do not.
 
     Raises:
-        ShapeError: There is no such parameter, or it has another shape or dtype.
+        ShapeError: There is no such parameter, or it has another shape or dtype; or the mean has another shape, or
+            there is no bias to take it up.
     """
     _put(model, {key: adtn}, adtn, {} if input_mean is None else {key: input_mean})
 
@@ -45,12 +46,13 @@ def encode_together(
         model: Changed in place.
         keys: Of the parameters, at least one.
         adtn: Of shape (entries,), as many as the parameters have together, and of their dtype.
-        input_means: E[x] by key, for any of the layers.
+        input_means: E[x] by key, for any of the layers: see `encode_layer`.
 
     Raises:
-        ShapeError: There is no such parameter, one is named twice or has another dtype, or the ADTN has another shape.
+        ShapeError: There is no such parameter, one is named twice or has another dtype, or the ADTN has another shape;
+            or a mean has another shape, or there is no bias to take it up.
     """
-    parameters = [_parameter(model, key) for key in keys]
+    parameters = [parameter_of(model, key) for key in keys]
     entries = sum(parameter.numel() for parameter in parameters)
     if tuple(adtn.shape) != (entries,):
         raise ShapeError(f"{', '.join(keys)}: expected an ADTN of shape {(entries,)}, got {tuple(adtn.shape)}")
@@ -69,7 +71,8 @@ def encode_layer(
         model: Changed in place.
         keys: Of the parameters: one, or those of the group in order.
         adtn: Fitted to what `adtn.sharing.joined` makes of them.
-        input_means: E[x] by key, for any of the layers.
+        input_means: E[x] by key, for any of the layers; of a tied weight, by each of its keys. The biases of layers
+            that have none of these weights stay as they are.
 
     Raises:
         ShapeError: See there.
@@ -77,7 +80,7 @@ def encode_layer(
     if len(keys) > 1:
         encode_together(model, keys, adtn, input_means)
     else:
-        encode(model, keys[0], adtn, (input_means or {}).get(keys[0]))
+        _put(model, {keys[0]: adtn}, adtn, input_means or {})
 
 
 def encode_again(model: nn.Module, alias: str, key: str) -> None:
@@ -168,7 +171,7 @@ def decoded(model: nn.Module) -> dict[str, Tensor]:
 
 def _put(model: nn.Module, modules: Mapping[str, ADTN | Share], adtn: ADTN, input_means: Mapping[str, Tensor]) -> None:
     """Put what decodes to them in the place of parameters, after all of them have been checked."""
-    parameters = {key: _parameter(model, key) for key in modules}
+    parameters = {key: parameter_of(model, key) for key in modules}
     for key, module in modules.items():
         parameter = parameters[key]
         if parameter.shape != module.shape or parameter.dtype != module.dtype:
@@ -176,11 +179,12 @@ def _put(model: nn.Module, modules: Mapping[str, ADTN | Share], adtn: ADTN, inpu
                 f"{key}: expected an ADTN of shape {tuple(parameter.shape)} and {parameter.dtype}, "
                 f"got {tuple(module.shape)} and {module.dtype}"
             )
+    shifts = {key: _shifts(model, parameters[key], input_means) for key in modules}
     adtn.in_place = False
     adtn.to(next(iter(parameters.values())).device)
     for key, module in modules.items():
-        if key in input_means:
-            _shift_bias(_owner(model, key)[0], parameters[key], module, input_means[key])
+        for bias, mean in shifts[key]:
+            _shift_bias(bias, parameters[key], module, mean)
         for place, name in list(_places(model, parameters[key])):
             # unsafe=True only skips checks that would decode the weight once more; they are made above.
             parametrize.register_parametrization(place, name, module, unsafe=True)
@@ -192,9 +196,13 @@ def _put(model: nn.Module, modules: Mapping[str, ADTN | Share], adtn: ADTN, inpu
     adtn.in_place = True
 
 
-def _parameter(model: nn.Module, key: str) -> nn.Parameter:
-    """The parameter that is to be encoded."""
-    module, name = _owner(model, key)
+def parameter_of(model: nn.Module, key: str) -> nn.Parameter:
+    """The parameter that is to be encoded.
+
+    Raises:
+        ShapeError: There is none.
+    """
+    module, name = owner_of(model, key)
     parameter = module._parameters.get(name)
     if parameter is None:
         encoded_before = parametrize.is_parametrized(module, name)
@@ -202,8 +210,12 @@ def _parameter(model: nn.Module, key: str) -> nn.Parameter:
     return parameter
 
 
-def _owner(model: nn.Module, key: str) -> tuple[nn.Module, str]:
-    """The module that holds the parameter `key`, and the parameter's name in it."""
+def owner_of(model: nn.Module, key: str) -> tuple[nn.Module, str]:
+    """The module that holds the parameter `key`, and the parameter's name in it.
+
+    Raises:
+        ShapeError: There is no such module.
+    """
     prefix, _, name = key.rpartition(".")
     try:
         return model.get_submodule(prefix), name
@@ -219,11 +231,28 @@ def _places(model: nn.Module, parameter: nn.Parameter) -> Iterator[tuple[nn.Modu
                 yield module, name
 
 
+def _shifts(
+    model: nn.Module, weight: nn.Parameter, input_means: Mapping[str, Tensor]
+) -> list[tuple[nn.Parameter, Tensor]]:
+    """The biases that are to take up a weight's error, each once, with the mean inputs of their layers."""
+    found: dict[int, tuple[nn.Parameter, Tensor]] = {}
+    for key, mean in input_means.items():
+        owner, name = owner_of(model, key)
+        if owner._parameters.get(name) is not weight:
+            continue
+        bias, rows, row = owner._parameters.get("bias"), weight.shape[:1], weight.shape[1:].numel()
+        if bias is None or bias.shape != rows:
+            got = "none" if bias is None else tuple(bias.shape)
+            raise ShapeError(f"{key}: expected a bias of shape {tuple(rows)} to take up the input mean, got {got}")
+        if mean.shape != (row,):
+            raise ShapeError(f"{key}: expected an input mean of shape {(row,)}, got {tuple(mean.shape)}")
+        found[id(bias)] = bias, mean
+    return list(found.values())
+
+
 @torch.no_grad()
-def _shift_bias(owner: nn.Module, weight: nn.Parameter, module: ADTN | Share, input_mean: Tensor) -> None:
-    """Let the bias take up what the weight's error does to the mean outputs."""
-    bias = owner._parameters["bias"]
-    assert bias is not None
+def _shift_bias(bias: nn.Parameter, weight: nn.Parameter, module: ADTN | Share, input_mean: Tensor) -> None:
+    """Let a bias take up what the weight's error does to the mean outputs."""
     error = (weight - module()).flatten(1)  # (out, row)
     bias.add_((error.float() @ input_mean).to(bias.dtype))
 

@@ -18,6 +18,12 @@ LONGEST_EXACT_ROW = 1024
 RANK = 256
 _SUBSPACE_STEPS = 2
 _START_ATTEMPTS = 16
+_ORDINARY = (-13, 7)
+"""Binary exponents of the largest entry of a weight that is fitted as it is: from 2^-14 to 2^7.
+
+Adam's steps do not grow with the gates: those of a larger weight hardly move. Further out squares leave the range of
+float32.
+"""
 BATCH_ENTRIES = 2**18
 """Most entries that are fitted together: larger tensors keep the cores busy one by one, and take less memory so."""
 
@@ -48,7 +54,8 @@ def fit(
 
     Minimises ||W - T||^2 / ||W||^2, with T scaled as well as possible at every step, so that the gates learn the
     direction of W and do not shrink. With the second moment C of the layer's inputs, the squared norm is
-    tr(W C W^T): the mean square of the layer's outputs, so that directions which do not occur cost nothing.
+    tr(W C W^T): the mean square of the layer's outputs, so that directions which do not occur cost nothing. How large
+    W and C are does not matter: far from one, multiples of them are fitted.
 
     Args:
         weight: Of any shape with at most `structure.size` entries; not changed.
@@ -90,6 +97,7 @@ class FitTask:
     name: str = ""
 
 
+@torch.inference_mode(False)  # the caller may be in it, and a fit differentiates
 def fit_each(
     tasks: Sequence[FitTask], on_step: Callable[[int, int, int, float], None] | None = None
 ) -> Iterator[tuple[int, ADTN]]:
@@ -119,8 +127,9 @@ def fit_each(
 def relative_error(adtn: ADTN, weight: Tensor) -> float:
     """||W - T|| / ||W|| in float64; for a weight of zeros 0 if T is zero too, else infinity."""
     exact = weight.detach().double()
-    distance = float(torch.linalg.vector_norm(adtn.decode().double() - exact))
-    norm = float(torch.linalg.vector_norm(exact))
+    excess = _excess(exact)
+    distance = float(torch.linalg.vector_norm((adtn.decode().double() - exact) / excess))
+    norm = float(torch.linalg.vector_norm(exact / excess))
     if norm == 0:
         return 0.0 if distance == 0 else math.inf
     return distance / norm
@@ -141,6 +150,10 @@ class Distance:
     """
 
     def __init__(self, reference: Tensor, moment: Tensor | None) -> None:
+        if moment is not None and reference.dim() < 2:
+            raise ShapeError(
+                f"weight: expected two or more dimensions beside an input_moment, got {tuple(reference.shape)}"
+            )
         self.reference = reference.flatten(1) if moment is not None else reference
         self.moment: Tensor | None = None
         self.factor: Tensor | None = None
@@ -214,8 +227,13 @@ class _Fit:
         try:
             _check_finite("weight", target)
             self.adtn = ADTN(target.shape, task.structure, target.dtype, generator).to(target.device)
-            reference = target.to(self.adtn.gates.dtype)
-            self.distance = Distance(reference, task.input_moment)
+            whole, moment = target.to(self.adtn.gates.dtype), task.input_moment
+            self.excess = _excess(whole)
+            reference = whole / self.excess
+            if moment is not None:
+                moment = moment.detach().to(reference)
+                moment = moment / _excess(moment)
+            self.distance = Distance(reference, moment)
         except ShapeError as error:
             raise ShapeError(f"{self.prefix}{error}") from None
         if self.distance.norm == 0:  # inputs that are all zero say nothing about the weight
@@ -248,7 +266,7 @@ class _Fit:
 
     def result(self) -> ADTN:
         """The ADTN, scaled as well as possible."""
-        _scale(self.adtn, self.distance.best_scale(_decode(self.adtn)))
+        _scale(self.adtn, self.excess * self.distance.best_scale(_decode(self.adtn)))
         self.adtn.relative_error = relative_error(self.adtn, self.task.weight)
         return self.adtn
 
@@ -297,6 +315,17 @@ def _minimise(fits: list[tuple[int, _Fit]], on_step: Callable[[int, int, int, fl
     for (_, own), numbers in zip(fits, gates.detach(), strict=True):
         with torch.no_grad():
             own.adtn.gates.copy_(numbers)
+
+
+def _excess(tensor: Tensor) -> float:
+    """The power of four by which the largest entry is out of the ordinary range; 1 within it, and for zeros.
+
+    Quotients by it are exact, and so are those of square roots by its own.
+    """
+    largest = float(tensor.abs().max()) if tensor.numel() else 0.0
+    exponent, (least, most) = math.frexp(largest)[1], _ORDINARY
+    excess = 4.0 ** ((exponent - min(max(exponent, least), most)) // 2)
+    return max(excess, torch.finfo(tensor.dtype).tiny)  # a smaller one has no finite reciprocal
 
 
 def _check_finite(name: str, tensor: Tensor) -> None:

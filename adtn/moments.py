@@ -1,6 +1,7 @@
 """The mean and the second moment of a layer's inputs: which directions of its weight matter to its outputs."""
 
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from adtn.encoding import owner_of, parameter_of
 from adtn.modes import evaluating
 
 MAX_ROW = 4608
@@ -24,12 +26,13 @@ _Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 class InputMoments:
     """Of what one row of a weight, flattened, is multiplied with: x.
 
-    Where the layer has a bias, an error of the weight in the direction of the mean input costs nothing: the bias takes
-    it up (see `encode`). The fit then need not spend gates on it, and outputs vary about the mean as they did.
+    Where the layer has a bias of its own, an error of the weight in the direction of the mean input costs nothing: the
+    bias takes it up (see `encode`). The fit then need not spend gates on it, and outputs vary about the mean as they
+    did. A bias that another layer adds too, or that is to be encoded itself, cannot take it up.
 
     Args:
-        second: E[(x - mean) (x - mean)^T] for a layer with a bias, else E[x x^T]; (row, row).
-        mean: E[x] for a layer with a bias, else None; (row,).
+        second: E[(x - mean) (x - mean)^T] for a layer with a bias of its own, else E[x x^T]; (row, row).
+        mean: E[x] for a layer with a bias of its own, else None; (row,).
     """
 
     second: Tensor
@@ -44,18 +47,22 @@ def input_moments(model: nn.Module, inputs: Tensor, keys: Collection[str]) -> di
 
     Args:
         model: Run in evaluation mode; not changed.
-        inputs: (N, ...); the first 2,000 samples are used, so they should not be sorted.
-        keys: Of the weights ("fc1.weight").
+        inputs: (N, ...); not changed. The first 2,000 samples are used, so they should not be sorted.
+        keys: Of all that is to be encoded ("fc1.weight").
 
     Returns:
-        Moments by key, float32, on the model's device.
+        Moments by key, float32, on the model's device. Where further layers with biases of their own share a weight,
+        theirs are there too, under the keys that the weight has in them.
+
+    Raises:
+        ShapeError: The model has no such parameter, or it is already encoded.
     """
     device = next(model.parameters()).device
-    sums = {key: _Sums(model.get_submodule(key.rpartition(".")[0])) for key in keys if _is_covered(model, key)}
-    with evaluating(model), torch.no_grad(), _gathering(sums):
+    layers = _layers(model, keys)
+    with evaluating(model), torch.no_grad(), _gathering(dict.fromkeys(layers.values())):
         for batch in torch.split(inputs[:MAX_SAMPLES], _BATCH):
-            model(batch.to(device))
-    return {key: found.moments() for key, found in sums.items() if found.count}
+            model(batch.to(device, copy=True))  # it may begin with an operation in place
+    return {key: layer.moments() for key, layer in layers.items() if layer.count}
 
 
 class _Sums:
@@ -63,17 +70,24 @@ class _Sums:
 
     Where the mean is taken off, sums are of the distance from the first input seen: a large mean would cost the small
     differences about it their digits.
+
+    Args:
+        modules: That are the layer.
+        centred: Whether the mean is taken off.
     """
 
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.centred = module.bias is not None
+    def __init__(self, modules: Sequence[nn.Module], centred: bool) -> None:
+        self.modules = modules
+        self.centred = centred
         self.count = 0
         self.origin: Tensor | None = None
 
-    def add(self, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+    def add(self, module: nn.Module, positional: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
         """A forward pre-hook."""
-        rows = _rows(module, arguments[0]).float()
+        inputs = next(iter((*positional, *named.values())))
+        if not inputs.numel():
+            return
+        rows = _rows(module, inputs).float()
         if self.origin is None:
             self.origin = rows[0].clone() if self.centred else torch.zeros_like(rows[0])
             self.first = torch.zeros_like(rows[0])
@@ -93,9 +107,11 @@ class _Sums:
 
 
 @contextmanager
-def _gathering(sums: dict[str, _Sums]) -> Iterator[None]:
+def _gathering(layers: Iterable[_Sums]) -> Iterator[None]:
     """While open, every layer adds its inputs to its sums."""
-    handles = [found.module.register_forward_pre_hook(found.add) for found in sums.values()]
+    handles = [
+        module.register_forward_pre_hook(layer.add, with_kwargs=True) for layer in layers for module in layer.modules
+    ]
     try:
         yield
     finally:
@@ -103,14 +119,37 @@ def _gathering(sums: dict[str, _Sums]) -> Iterator[None]:
             handle.remove()
 
 
-def _is_covered(model: nn.Module, key: str) -> bool:
-    prefix, _, name = key.rpartition(".")
-    module = model.get_submodule(prefix)
-    if name != "weight":
+def _layers(model: nn.Module, keys: Collection[str]) -> dict[str, _Sums]:
+    """The layers that are covered, by key: those of the keys, and others with biases of their own that share a weight.
+
+    Modules that share weight and bias are one layer, used several times.
+    """
+    encoded = {id(parameter_of(model, key)) for key in keys}
+    modules: dict[tuple[int, int], dict[str, nn.Module]] = {}
+    for prefix, module in model.named_modules():
+        if id(module._parameters.get("weight")) in encoded and _is_covered(module):
+            modules.setdefault(_identity(module), {})[f"{prefix}.weight".removeprefix(".")] = module
+    held = (parameter for module in model.modules() for parameter in module._parameters.values())
+    uses = Counter(id(parameter) for parameter in held if parameter is not None)
+    layers = {
+        (weight, bias): _Sums(list(found.values()), bias not in encoded and uses[bias] == len(found))
+        for (weight, bias), found in modules.items()
+    }
+    named = {key: _identity(owner_of(model, key)[0]) for key in keys if key.rpartition(".")[2] == "weight"}
+    others = {next(iter(found)): layer for layer, found in modules.items() if layers[layer].centred}
+    others = {key: layer for key, layer in others.items() if layer not in named.values()}
+    return {key: layers[layer] for key, layer in (named | others).items() if layer in layers}
+
+
+def _identity(module: nn.Module) -> tuple[int, int]:
+    """Of a layer's weight and bias."""
+    return id(module._parameters.get("weight")), id(module._parameters.get("bias"))
+
+
+def _is_covered(module: nn.Module) -> bool:
+    if not isinstance(module, nn.Linear | _Convolution) or getattr(module, "groups", 1) != 1:
         return False
-    if isinstance(module, nn.Linear):
-        return module.in_features <= MAX_ROW
-    return isinstance(module, _Convolution) and module.groups == 1 and module.weight[0].numel() <= MAX_ROW
+    return module.weight.shape[1:].numel() <= MAX_ROW
 
 
 def _rows(module: nn.Module, inputs: Tensor) -> Tensor:
@@ -123,7 +162,8 @@ def _rows(module: nn.Module, inputs: Tensor) -> Tensor:
 def _patches(module: _Convolution, inputs: Tensor) -> Tensor:
     """The patches that a convolution sees at some of its output positions, (count, channels * kernel)."""
     axes = len(module.kernel_size)
-    patches = functional.pad(inputs, module._reversed_padding_repeated_twice)
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    patches = functional.pad(inputs, module._reversed_padding_repeated_twice, mode)
     if patches.dim() == axes + 1:
         patches = patches.unsqueeze(0)  # a single sample without a batch axis
     for axis in range(axes):

@@ -204,3 +204,22 @@ def test_a_weight_cannot_be_encoded_twice() -> None:
     encode(model, "0.weight", random_adtn((8, 12)))
     with pytest.raises(ShapeError, match="already"):
         encode(model, "0.weight", random_adtn((8, 12)))
+
+
+@pytest.mark.parametrize(
+    ("layer", "mean", "message"),
+    [
+        (nn.Linear(12, 8, bias=False), torch.zeros(12), r"0\.weight: expected a bias of shape \(8,\).*, got none"),
+        (nn.ConvTranspose1d(8, 4, 3), torch.zeros(12), r"0\.weight: expected a bias of shape \(8,\).*, got \(4,\)"),
+        (nn.Linear(12, 8), torch.zeros(8), r"0\.weight: expected an input mean of shape \(12,\), got \(8,\)"),
+    ],
+    ids=["no bias", "another bias", "another mean"],
+)
+def test_a_mean_that_no_bias_can_take_up_is_refused_and_nothing_is_encoded(
+    layer: nn.Module, mean: Tensor, message: str
+) -> None:
+    model = nn.Sequential(layer)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(ShapeError, match=message):
+        encode(model, "0.weight", random_adtn(tuple(layer.weight.shape)), mean)  # type: ignore[union-attr, arg-type]
+    torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)

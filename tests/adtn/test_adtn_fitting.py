@@ -99,6 +99,35 @@ def test_with_the_moment_of_the_inputs_the_error_of_the_outputs_is_smaller() -> 
     assert plain.relative_error < weighted.relative_error
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_weight_far_from_one_is_fitted_as_the_nearest_ordinary_one(dtype: torch.dtype) -> None:
+    weight = random(12, 20).to(dtype)
+    weight *= 4 / weight.abs().max()
+    largest = 55 if dtype == torch.float32 else 500
+    for ordinary, far in ((-8, -15), (-8, -largest), (2, 12), (2, largest)):
+        expected, found = (fit(4.0**size * weight, brick_wall(8), FitOptions(50)) for size in (ordinary, far))
+        assert expected.relative_error is not None
+        assert expected.relative_error < 0.9
+        assert found.relative_error == pytest.approx(expected.relative_error, rel=1e-3)
+        torch.testing.assert_close(found() / 4.0**far, expected() / 4.0**ordinary, rtol=1e-3, atol=1e-4)
+
+
+def test_the_smallest_numbers_that_there_are_can_be_fitted() -> None:
+    weight = random(12, 20)
+    usual, found = (fit(scale * weight, brick_wall(8), FitOptions(50)) for scale in (1.0, 2.0**-139))
+    assert found.relative_error == pytest.approx(usual.relative_error, rel=0.1)
+
+
+@pytest.mark.parametrize("row", [20, LONGEST_EXACT_ROW + 76])
+@pytest.mark.parametrize("factor", [2.0**-100, 2.0**100])
+def test_the_size_of_the_moment_changes_nothing(row: int, factor: float) -> None:
+    weight, samples = random(4, row), random(50, row, seed=1)
+    moment = samples.T @ samples / 50
+    structure = brick_wall(math.ceil(math.log2(4 * row)), 1)
+    plain, found = (fit(weight, structure, FitOptions(10), input_moment=scale * moment) for scale in (1.0, factor))
+    torch.testing.assert_close(found(), plain(), rtol=1e-3, atol=1e-4)
+
+
 def test_the_moment_one_is_the_plain_norm() -> None:
     weight = random(8, 8)
     plain, same = fit(weight, brick_wall(6)), fit(weight, brick_wall(6), input_moment=torch.eye(8))
@@ -160,8 +189,23 @@ def test_what_cannot_be_fitted_is_refused() -> None:
         fit(weight, brick_wall(6))
     with pytest.raises(ShapeError, match=r"input_moment: expected shape \(8, 8\), got \(4, 4\)"):
         fit(random(8, 8), brick_wall(6), input_moment=torch.eye(4))
+    with pytest.raises(
+        ShapeError, match=r"weight: expected two or more dimensions beside an input_moment, got \(64,\)"
+    ):
+        fit(random(64), brick_wall(6), input_moment=torch.eye(64))
     with pytest.raises(ShapeError, match="64 entries"):
         fit(random(8, 8), brick_wall(5))
+
+
+@torch.inference_mode()
+def test_a_fit_in_inference_mode_is_the_same() -> None:
+    weight, moment = random(8, 8), torch.diag(torch.arange(8.0))
+    found = fit(weight, brick_wall(6), FitOptions(5), input_moment=moment)
+    with torch.inference_mode(False):
+        expected = fit(random(8, 8), brick_wall(6), FitOptions(5), input_moment=torch.diag(torch.arange(8.0)))
+    assert torch.equal(found.gates, expected.gates)
+    assert not found.gates.is_inference()
+    assert torch.is_inference_mode_enabled()
 
 
 def test_a_fit_that_diverges_says_so() -> None:

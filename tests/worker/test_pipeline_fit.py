@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 from support.contractions import count_contractions
-from torch import Tensor
+from torch import Tensor, nn
 
 import adtn
 from adtn import FitOptions, Layer, Plan, PlanEntry
 from adtn.fitting import FitTask
 from jobs.store import Store, open_store
+from worker.pipeline.compress import place
 from worker.pipeline.fit import fingerprint, fit
 
 STRUCTURE = adtn.brick_wall(sites=8, depth=2)
@@ -85,3 +86,26 @@ def test_fingerprint_tells_apart_all_that_a_fit_depends_on(weight: Tensor) -> No
     ]
     assert len({fingerprint(variant) for variant in variants}) == len(variants)
     assert fingerprint(task) == fingerprint(replace(task, weight=weight.clone(), name="another name"))
+
+
+class Tied(nn.Module):
+    """Two layers with one weight, whose inputs have different means: (N, 16) to (N, 2, 8)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(16, 8), nn.Linear(16, 8)
+        self.second.weight = self.first.weight
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.stack([self.first(inputs), self.second(inputs + 3)], 1)
+
+
+def test_a_placed_weight_keeps_the_mean_outputs_of_every_layer_that_shares_it() -> None:
+    torch.manual_seed(0)
+    model, inputs = Tied(), torch.randn(100, 16)
+    before = model(inputs).detach()
+    (layer,) = adtn.layers_of(model)
+    place(model, layer, adtn.ADTN(layer.shape, adtn.brick_wall(7)), adtn.input_moments(model, inputs, [layer.key]))
+    after = model(inputs).detach()
+    assert not torch.allclose(before, after, atol=0.1)
+    torch.testing.assert_close(after.mean(0), before.mean(0), rtol=1e-4, atol=1e-5)

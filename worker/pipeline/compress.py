@@ -57,11 +57,11 @@ def place(model: nn.Module, layer: Layer, found: ADTN, moments: Mapping[str, Inp
         model: Changed in place.
         layer: Of the plan.
         found: Fitted to the layer.
-        moments: By the weights' keys; biases keep the mean outputs of those that are there.
+        moments: By keys, of these weights and any others; biases keep the mean outputs of those that are there, in
+            every layer that shares them.
     """
-    keys = [weight.key for weight in layer.weights]
-    means = {key: moments[key].mean for key in keys if key in moments}
-    encode_layer(model, keys, found, {key: mean for key, mean in means.items() if mean is not None})
+    means = {key: inputs.mean for key, inputs in moments.items() if inputs.mean is not None}
+    encode_layer(model, [weight.key for weight in layer.weights], found, means)
 
 
 def fine_tune(

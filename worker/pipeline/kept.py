@@ -15,7 +15,7 @@ from worker.pipeline.attempt import Attempt
 from worker.pipeline.fit import FIT_VERSION
 
 # Part of every key: raise it when the same work would end in another way, or is written down in another form.
-KEPT_VERSION = 5
+KEPT_VERSION = 6
 
 
 class Kept:
