@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from adtn.start import is_half
+
 
 class MasterCopies:
     """The float32 copies that an optimiser steps in place of parameters of half precision.
@@ -19,7 +21,7 @@ class MasterCopies:
 
     def of(self, parameter: nn.Parameter) -> nn.Parameter:
         """What an optimiser is given for a parameter: a copy, or of other precision the parameter itself."""
-        if parameter.dtype not in (torch.float16, torch.bfloat16):
+        if not is_half(parameter.dtype):
             return parameter
         self._copies[parameter] = nn.Parameter(parameter.detach().float())
         return self._copies[parameter]

@@ -20,8 +20,8 @@ from adtn.module import ADTN
 from adtn.onnx_nodes import Nodes
 from adtn.packing import numbers_per_byte, pack
 from adtn.quantising import integers
+from adtn.start import is_half
 from adtn.structure import Activation, Structure
-from adtn.tracing import is_half
 
 MOST_STEPS = 8
 """Of a sweep: each is an axis more of the tensor."""

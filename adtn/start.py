@@ -14,6 +14,11 @@ def gate_dtype(weight_dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if weight_dtype == torch.float64 else torch.float32
 
 
+def is_half(dtype: torch.dtype) -> bool:
+    """Whether numbers of this dtype are rounded more than float32 rounds."""
+    return dtype in (torch.float16, torch.bfloat16)
+
+
 def orthogonal_gates(structure: AnyStructure, dtype: torch.dtype, generator: torch.Generator | None = None) -> Tensor:
     """Random semi-orthogonal matrices for every gate, flat (structure.parameters,), on the CPU.
 

@@ -19,6 +19,7 @@ from adtn.module import ADTN
 from adtn.packing import pack, unpack
 from adtn.quantising import from_integers, integers
 from adtn.sharing import Share
+from adtn.start import is_half
 from adtn.structure import AnyStructure, Structure
 
 
@@ -96,11 +97,6 @@ def traceable(model: nn.Module, stand_in: Callable[[ADTN], nn.Module] = PlainADT
             elif isinstance(held, Share) and isinstance(held.adtn, ADTN):  # else it was met before, in a tie
                 held._modules["adtn"] = in_place_of(held.adtn)
     return copied.cpu().float().eval()
-
-
-def is_half(dtype: torch.dtype) -> bool:
-    """Whether numbers of this dtype are rounded more than float32 rounds."""
-    return dtype in (torch.float16, torch.bfloat16)
 
 
 def contract_plainly(gates: Tensor, structure: AnyStructure) -> Tensor:

@@ -151,7 +151,7 @@ def succeeded(job: Job) -> Job:
     error = job.error
     if error is None:
         raise JobNotSucceeded(job.id, job.status)
-    faults = [Fault(fault.pointer, fault.detail, fault.code) for fault in error.errors or ()]
+    faults = [Fault(fault.pointer, fault.detail, fault.code) for fault in error.errors]
     raise JobNotSucceeded(job.id, job.status, error.code, error.detail, faults)
 
 

@@ -5,6 +5,7 @@ from torch import nn
 from adtn import ShapeError, compress, input_moments
 from adtn.arrangements import brick_wall
 from adtn.fitting import FitOptions
+from adtn.moments import InputMoments
 
 
 class PerSample(nn.Module):
@@ -60,6 +61,14 @@ def seeded_inputs(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
+def assert_alike(found: InputMoments, expected: InputMoments) -> None:
+    """Of layers with a bias."""
+    assert found.mean is not None
+    assert expected.mean is not None
+    torch.testing.assert_close(found.mean, expected.mean)
+    torch.testing.assert_close(found.second, expected.second)
+
+
 @pytest.mark.parametrize(
     ("layer", "shape"),
     [
@@ -108,10 +117,7 @@ def test_a_convolution_called_without_a_batch_axis_has_the_same_moment() -> None
     inputs = seeded_inputs(6, 3, 5, 5)
     batched = input_moments(nn.Sequential(layer), inputs, ["0.weight"])["0.weight"]
     single = input_moments(PerSample(layer), inputs, ["layer.weight"])["layer.weight"]
-    assert single.mean is not None
-    assert batched.mean is not None
-    torch.testing.assert_close(single.second, batched.second)
-    torch.testing.assert_close(single.mean, batched.mean)
+    assert_alike(single, batched)
 
 
 def test_with_a_bias_moments_are_about_the_mean() -> None:
@@ -145,10 +151,7 @@ def test_how_a_layer_is_called_makes_no_difference(wrapper: type[ByKeyword | Rou
     inputs[:, 0] = -inputs[:, 0].abs()
     plain = input_moments(nn.Sequential(layer), inputs, ["0.weight"])["0.weight"]
     found = input_moments(wrapper(layer), inputs, ["layer.weight"])["layer.weight"]
-    assert plain.mean is not None
-    assert found.mean is not None
-    torch.testing.assert_close(found.mean, plain.mean)
-    torch.testing.assert_close(found.second, plain.second)
+    assert_alike(found, plain)
 
 
 def test_a_layer_that_is_never_reached_has_no_entry() -> None:

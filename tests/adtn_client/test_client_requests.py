@@ -152,6 +152,21 @@ def test_waiting_ends_with_the_job_and_raises_if_it_failed(client: Client, serve
     assert len(server.requests) == 3
 
 
+def test_a_search_in_vain_tells_its_trials_and_nothing_twice(client: Client, server: ScriptedServer) -> None:
+    pointer = "/compression/target/max_accuracy_drop"
+    faults = [
+        {"pointer": pointer, "detail": "too low", "code": "accuracy_not_kept"},
+        {"pointer": pointer, "detail": "trial of 900 numbers", "code": "trial"},
+    ]
+    problem = {"type": "t", "title": "t", "status": 422, "code": "accuracy_not_kept", "detail": "too low"}
+    failed = a_job(status="failed", error={**problem, "errors": faults}, finished_at="2026-01-31T12:00:01Z")
+    server.script.append(json_answer(failed))
+    with pytest.raises(adtn_client.JobNotSucceeded) as raised:
+        client.jobs.wait("job_1")
+    assert str(raised.value).endswith(f": too low; {pointer}: trial of 900 numbers (accuracy_not_kept)")
+    assert [fault.code for fault in raised.value.errors] == ["accuracy_not_kept", "trial"]
+
+
 def test_waiting_for_a_job_has_a_limit(client: Client, server: ScriptedServer) -> None:
     server.script.append(json_answer(a_job(status="running")))
     with pytest.raises(adtn_client.WaitTimeout, match="it is running"):

@@ -36,6 +36,7 @@ from worker.pipeline import choose, trials
 from worker.pipeline import fit as fit_module
 from worker.pipeline import kept as kept_module
 from worker.pipeline import search as search_module
+from worker.pipeline.heldout import Parts
 from worker.pipeline.progress import ProgressReporter, shares_of
 from worker.pipeline.run import Outcome, run_pipeline
 from worker.pipeline.search import OutOfTime
@@ -540,6 +541,35 @@ def test_a_loss_that_rose_in_the_trial_too_is_no_reason_to_train_again(
     assert seen.count(1437) == 1
     assert seen[-1] == 1437
     assert "trained_as_tried" not in {warning["code"] for warning in report["warnings"]}
+
+
+def hold_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where every class has a single sample."""
+    real = choose.parts_of
+
+    def parts_of(dataset: datasets.Dataset, seed: int) -> Parts:
+        parts = real(dataset, seed)
+        return replace(parts, heldout_x=parts.heldout_x[:0], heldout_y=parts.heldout_y[:0])
+
+    monkeypatch.setattr(choose, "parts_of", parts_of)
+
+
+def test_where_nothing_can_be_held_out_layers_are_measured_on_training_samples(
+    make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold_nothing_out(monkeypatch)
+    sensitivity = run(make_job(compression=target(parameters=700))).report["sensitivity"]
+    assert sensitivity["metric"] == "kl_divergence"  # of outputs, not of weights
+    assert sensitivity["samples"] > 0
+
+
+def test_a_search_without_anything_to_hold_out_is_refused_with_the_place(
+    make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold_nothing_out(monkeypatch)
+    with pytest.raises(ProblemError, match="expected enough training samples to hold some out") as raised:
+        run(make_job(compression=target(max_accuracy_drop=1)))
+    assert [fault.pointer for fault in raised.value.errors] == ["/dataset"]
 
 
 def test_where_there_is_no_time_to_measure_the_report_says_so(make_job: Callable[..., JobRecord], run: Run) -> None:

@@ -46,11 +46,12 @@ def _least(search: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> di
     drop, name = search["max_accuracy_drop"] / 100, "least that keeps the promise"
     baseline, control = search["baseline_heldout_accuracy"], search.get("control_heldout_accuracy")
     if control is None or control == baseline:
-        return {name: max(0.0, baseline - drop)}
-    found = {name: max(0.0, control - drop)}
-    if not all(trial["fine_tuned"] for trial in trials):
-        found[f"{name} without training"] = max(0.0, baseline - drop)
-    return found
+        originals = {name: baseline}
+    else:
+        originals = {name: control}
+        if not all(trial["fine_tuned"] for trial in trials):
+            originals[f"{name} without training"] = baseline
+    return {name: max(0.0, original - drop) for name, original in originals.items()}
 
 
 class _Axes:
