@@ -63,7 +63,7 @@ def core_splits(rows: int, columns: int, count: int, most: int) -> list[Cores]:
 
     Example:
         >>> core_splits(16, 150, 3, 1)
-        [Cores(rows=(2, 2, 4), columns=(6, 5, 5))]
+        [Cores(rows=(2, 2, 4), columns=(5, 6, 5))]
     """
     return list(_core_splits(rows, columns, count)[:most])
 

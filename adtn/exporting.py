@@ -18,6 +18,8 @@ _NOTES = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from
 def save_program(model: nn.Module, sample: Sequence[int], path: str | os.PathLike[str]) -> None:
     """Write a program that `torch.export.load` reads; its parameters are the gates and what stayed dense.
 
+    Gates in few bits are buffers of whole numbers instead.
+
     It computes in float32, in evaluation mode, on any number of samples, and decodes the weights each time.
 
     Args:

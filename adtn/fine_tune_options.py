@@ -17,8 +17,8 @@ class FineTuneOptions:
     Args:
         epochs: Passes over the training data; 0 leaves the model as it is.
         learning_rate: Of what stayed dense, at its peak.
-        gate_learning_rate: Of the gates; None is 8 times `learning_rate`, and less the deeper an ADTN is and the wider
-            its gates (see `gate_rate`).
+        gate_learning_rate: Of the gates; None is 8 times `learning_rate`, and less for an ADTN of several TN layers or
+            many numbers (see `gate_rate`).
         batch_size: Samples a step.
         schedule: "cosine" (a short linear warm-up, then down to zero) or "one_cycle" (up for 30 % of the steps).
         distill: Whether the outputs of the teacher are imitated, where there is one.

@@ -52,7 +52,7 @@ def ladder(shape: Sequence[int]) -> list[AnyStructure]:
 
     Example:
         >>> [structure.parameters for structure in ladder((8, 8))][0]
-        32
+        12
     """
     return list(_rungs(tuple(shape)))
 

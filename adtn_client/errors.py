@@ -8,6 +8,7 @@ ClientError
 ├── JobNotSucceeded       the job that was waited for failed or was cancelled
 ├── WaitTimeout           the job did not finish in the time given
 ├── LocalError            a local file or setting cannot be used
+├── UsageError            an option of the command line cannot be read
 └── StackError            the embedded stack cannot start
 """
 
@@ -88,6 +89,10 @@ class WaitTimeout(ClientError):
 
 class LocalError(ClientError):
     """A local file or setting cannot be used."""
+
+
+class UsageError(ClientError):
+    """An option of the command line cannot be read."""
 
 
 class StackError(ClientError):

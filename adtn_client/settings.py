@@ -8,13 +8,15 @@ from adtn_client.errors import LocalError
 from jobs.settings import Settings
 
 
-def read_settings(*, data_dir: Path | None = None, host: str | None = None, port: int | None = None) -> Settings:
+def read_settings(
+    *, data_dir: Path | None = None, host: str | None = None, port: int | None = None, database_url: str | None = None
+) -> Settings:
     """Settings from `ADTN_*` environment variables; what is given here comes before them.
 
     Raises:
         LocalError: A setting is not valid.
     """
-    given = {"data_dir": data_dir, "host": host, "port": port}
+    given = {"data_dir": data_dir, "host": host, "port": port, "database_url": database_url}
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:

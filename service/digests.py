@@ -6,7 +6,7 @@ import re
 
 from jobs.problems import ProblemError
 
-_REPR_DIGEST = re.compile(r"\s*sha-256\s*=\s*:([A-Za-z0-9+/=]*):", re.IGNORECASE)
+_BYTES = re.compile(r":([A-Za-z0-9+/=]*):")
 _HEXADECIMAL = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -43,12 +43,12 @@ def repr_digest(sha256: str) -> str:
 
 def _from_header(header: str | None) -> str | None:
     for item in (header or "").split(","):
-        # Other algorithms are allowed beside it, and ignored.
-        match = _REPR_DIGEST.fullmatch(item.rstrip())
-        if match is None:
-            continue
+        algorithm, _, value = item.partition("=")
+        if algorithm.strip().lower() != "sha-256":
+            continue  # others are allowed beside it
+        match = _BYTES.fullmatch(value.strip())
         try:
-            digest = base64.b64decode(match[1], validate=True)
+            digest = base64.b64decode(match[1], validate=True) if match else b""
         except binascii.Error:
             digest = b""
         if len(digest) != 32:

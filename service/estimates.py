@@ -122,6 +122,7 @@ def estimate(
     if search:
         before = min(before + search.trials * search.seconds_a_trial, search.max_seconds)
     seconds = round(START_SECONDS + teacher + before + once)
+    of_plan = PLANNED if search or measured else () if gate_bits is None else ("bytes",)
     return Estimate(
         layers=layers,
         skipped=[item.layer.name for item in plan.skipped],
@@ -132,7 +133,7 @@ def estimate(
             _memory(settings, tried, its, checkpoint, dataset) for tried, its in zip(plans, works, strict=True)
         ),
         fine_tuning=work.view() if work.steps else None,
-        rough=[*(PLANNED if search or measured else ()), "seconds", "memory_bytes"],
+        rough=[*of_plan, "seconds", "memory_bytes"],
         search=search,
         notes=[
             *((SEARCHED,) if search else ()),

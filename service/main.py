@@ -9,7 +9,7 @@ from functools import partial
 from importlib.metadata import version
 
 from asgi_correlation_id import CorrelationIdMiddleware
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.concurrency import run_in_threadpool
 from prometheus_client import CollectorRegistry
 
@@ -23,6 +23,7 @@ from service.local_only import LocalOnly
 from service.metrics import RequestMetrics, StateCollector
 from service.resources import Resources, open_resources
 from service.routes import catalogue, files, jobs, probes, results
+from service.routes.parameters import refuse_unknown
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +57,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.registry = CollectorRegistry()
     errors.add_handlers(app)
     openapi.add_schemas(app)
-    for routes in (files, jobs, results, catalogue, probes):
-        app.include_router(routes.router)
+    for routes in (files, jobs, results, catalogue):
+        app.include_router(routes.router, dependencies=[Depends(refuse_unknown)])
+    app.include_router(probes.router)
     app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes, max_upload_bytes=settings.max_upload_bytes)
     app.add_middleware(RequestMetrics, registry=app.state.registry)
     if not settings.require_keys:

@@ -4,7 +4,7 @@
 reached · 4 the job failed · 5 the job was cancelled · 130 interrupted with Ctrl-C.
 """
 
-from adtn_client.errors import ClientError, ConnectionFailed, JobNotSucceeded
+from adtn_client.errors import ClientError, ConnectionFailed, JobNotSucceeded, UsageError
 
 DONE = 0
 REFUSED = 1
@@ -21,4 +21,6 @@ def exit_code_of(error: ClientError) -> int:
         return UNREACHABLE
     if isinstance(error, JobNotSucceeded):
         return JOB_CANCELLED if error.status == "cancelled" else JOB_FAILED
+    if isinstance(error, UsageError):
+        return USAGE
     return REFUSED

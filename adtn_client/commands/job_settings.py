@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adtn_client.errors import LocalError
+from adtn_client.errors import LocalError, UsageError
 
 TARGETS = ("parameters", "ratio", "max_accuracy_drop")
 
@@ -24,14 +24,14 @@ def target(text: str | None) -> dict[str, Any] | None:
     """Read `parameters=1250`, `ratio=60`, or a bare number, which counts parameters.
 
     Raises:
-        LocalError: It is none of these.
+        UsageError: It is none of these.
     """
     if text is None:
         return None
     name, _, value = text.rpartition("=")
     name = name.strip() or "parameters"
     if name not in TARGETS:
-        raise LocalError(f"--target: expected one of {', '.join(TARGETS)}, got {name!r}")
+        raise UsageError(f"--target: expected one of {', '.join(TARGETS)}, got {name!r}")
     return {name: number("--target", value)}
 
 
@@ -52,13 +52,13 @@ def size(option: str, text: str | None) -> list[int] | None:
     """Read `32x48`: a height and a width.
 
     Raises:
-        LocalError: It is no such text.
+        UsageError: It is no such text.
     """
     if text is None:
         return None
     height, _, width = text.lower().partition("x")
     if not (height.isascii() and height.isdigit() and width.isascii() and width.isdigit()):
-        raise LocalError(f"{option}: expected HEIGHTxWIDTH in pixels, such as 32x32, got {text!r}")
+        raise UsageError(f"{option}: expected HEIGHTxWIDTH in pixels, such as 32x32, got {text!r}")
     return [int(height), int(width)]
 
 
@@ -66,12 +66,12 @@ def normalization(mean: str | None, std: str | None) -> dict[str, list[float | i
     """Read `0.49,0.48,0.45`: the mean of each channel, and its standard deviation likewise.
 
     Raises:
-        LocalError: One is there without the other, or holds what is no number.
+        UsageError: One is there without the other, or holds what is no number.
     """
     if mean is None and std is None:
         return None
     if mean is None or std is None:
-        raise LocalError("--mean, --std: expected both or neither")
+        raise UsageError("--mean, --std: expected both or neither")
     return {
         "mean": [number("--mean", word) for word in listed(mean)],
         "std": [number("--std", word) for word in listed(std)],
@@ -97,7 +97,7 @@ def number_or_auto(option: str, text: str | None) -> float | int | str | None:
     """Read a number, or `auto`.
 
     Raises:
-        LocalError: It is neither.
+        UsageError: It is neither.
     """
     return text if text is None or text == "auto" else number(option, text)
 
@@ -106,12 +106,12 @@ def number(option: str, text: str) -> float | int:
     """Read a number as JSON has it, whole or not.
 
     Raises:
-        LocalError: It is no number.
+        UsageError: It is no number.
     """
     try:
         value = json.loads(text)
     except ValueError:
         value = None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise LocalError(f"{option}: expected a number, got {text!r}")
+        raise UsageError(f"{option}: expected a number, got {text!r}")
     return value

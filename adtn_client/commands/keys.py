@@ -10,6 +10,7 @@ import typer
 from adtn_client.commands import output
 from adtn_client.errors import LocalError
 from adtn_client.settings import read_settings
+from adtn_client.stack.layout import Layout
 from jobs.problems import ProblemError
 
 if TYPE_CHECKING:
@@ -17,14 +18,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="API keys of this installation: it is the one of ADTN_DATABASE_URL, or of the data directory.",
+    help="API keys of this installation: that of --data-dir, else of ADTN_DATABASE_URL, else of ADTN_DATA_DIR.",
 )
 
 DataDir = Annotated[
     Path | None,
-    typer.Option(
-        envvar="ADTN_DATA_DIR", help="The data directory of `adtn up`.", file_okay=False, show_default=".adtn"
-    ),
+    typer.Option(help="The data directory of `adtn up`.", file_okay=False, show_default=".adtn"),
 ]
 
 
@@ -74,7 +73,7 @@ def revoke(
 
 @contextmanager
 def database(data_dir: Path | None) -> "Iterator[Database]":
-    """The database that the settings name, with its schema up to date.
+    """The database of a data directory, or the one that the settings name; with its schema up to date.
 
     Raises:
         LocalError: The settings are not valid.
@@ -82,7 +81,9 @@ def database(data_dir: Path | None) -> "Iterator[Database]":
     # Only these verbs need a database library; a machine that only talks to a server may lack it.
     from jobs.database import migrate, open_database
 
-    url = read_settings(data_dir=data_dir).database_url
+    # As `adtn up` does, whatever ADTN_DATABASE_URL says.
+    given = None if data_dir is None else f"sqlite:///{Layout(data_dir.absolute()).database}"
+    url = read_settings(data_dir=data_dir, database_url=given).database_url
     migrate(url)
     db = open_database(url)
     try:

@@ -134,7 +134,7 @@ WHOLE = {
 }
 GATES_ONLY = {"fit": {"steps": 10}, "fine_tune": {"epochs": 8, "batch_size": 128, "dense": "freeze"}}
 PAPERS_FORM = {"depth": 1, "gate_sites": 2, "activation": "relu"}
-"""Brick-walls of one TN layer on binary sites: with the columns of first gates that matter, they have 424 numbers."""
+"""Brick-walls of one TN layer on binary sites: with the columns of first gates that matter, they have 416 numbers."""
 
 ROWS = (
     Row("fc2", "mnist", ("fc1",), 400, settings=SMALL_STEPS),

@@ -108,7 +108,7 @@ class EstimatedFineTuning(BaseModel):
 
 
 class Estimate(BaseModel):
-    """What a job would come to. Sizes are exact where `rough` does not name them; seconds and memory are rough."""
+    """What a job would come to. What `rough` does not name is exact."""
 
     object: Literal["estimate"] = "estimate"
     layers: list[EstimatedLayer]

@@ -2,7 +2,8 @@
 
 from typing import Annotated
 
-from fastapi import Header, Query
+from fastapi import Header, Query, Request
+from fastapi.exceptions import RequestValidationError
 
 Limit = Annotated[int, Query(ge=1, le=100, description="Items a page.")]
 After = Annotated[str | None, Query(max_length=64, description="The id of the last item of the page before.")]
@@ -15,3 +16,23 @@ IdempotencyKey = Annotated[
         description="The same key with the same body gets the first answer again, for 24 hours.",
     ),
 ]
+
+
+def refuse_unknown(request: Request) -> None:
+    """Refuse query parameters that the operation does not have: a misspelt one would be passed over.
+
+    Raises:
+        RequestValidationError: There are some; with one fault each.
+    """
+    method = "get" if request.method == "HEAD" else request.method.lower()
+    operation = request.app.openapi()["paths"][request.scope["route"].path_format][method]
+    known = [parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "query"]
+    unknown = [name for name in request.query_params if name not in known]
+    if unknown:
+        expected = f"expected {', '.join(known)}" if known else "expected none"
+        raise RequestValidationError(
+            [
+                {"type": "extra_forbidden", "loc": ("query", name), "msg": f"no such query parameter, {expected}"}
+                for name in unknown
+            ]
+        )

@@ -266,26 +266,26 @@ def test_interrupted_compress_cancels_its_job(server: ScriptedServer, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "code", "sentence"),
     [
-        (["nothing.pt"], "the checkpoint: nothing.pt is no file here"),
-        ([FILE_ID, "--data", "data/none.npz"], "--data: data/none.npz is no file here"),
-        ([FILE_ID, "--data", "."], "--data: . is a folder; pack it as a zip or tar first"),
-        ([FILE_ID, "--target", "size=3"], "--target: expected one of parameters, ratio"),
-        ([FILE_ID, "--target", "small"], "--target: expected a number, got 'small'"),
-        ([FILE_ID, "--resize", "32"], "--resize: expected HEIGHTxWIDTH in pixels, such as 32x32, got '32'"),
-        ([FILE_ID, "--resize", "3²x32"], "--resize: expected HEIGHTxWIDTH"),
-        ([FILE_ID, "--mean", "0.5"], "--mean, --std: expected both or neither"),
-        ([FILE_ID, "--mean", "0.5", "--std", "wide"], "--std: expected a number, got 'wide'"),
-        ([FILE_ID, "--arch-config", "none.json"], "--arch-config: none.json cannot be read as JSON"),
-        ([FILE_ID, "--depth", "deep"], "--depth: expected a number, got 'deep'"),
+        (["nothing.pt"], 1, "the checkpoint: nothing.pt is no file here"),
+        ([FILE_ID, "--data", "data/none.npz"], 1, "--data: data/none.npz is no file here"),
+        ([FILE_ID, "--data", "."], 1, "--data: . is a folder; pack it as a zip or tar first"),
+        ([FILE_ID, "--target", "size=3"], 2, "--target: expected one of parameters, ratio"),
+        ([FILE_ID, "--target", "small"], 2, "--target: expected a number, got 'small'"),
+        ([FILE_ID, "--resize", "32"], 2, "--resize: expected HEIGHTxWIDTH in pixels, such as 32x32, got '32'"),
+        ([FILE_ID, "--resize", "3²x32"], 2, "--resize: expected HEIGHTxWIDTH"),
+        ([FILE_ID, "--mean", "0.5"], 2, "--mean, --std: expected both or neither"),
+        ([FILE_ID, "--mean", "0.5", "--std", "wide"], 2, "--std: expected a number, got 'wide'"),
+        ([FILE_ID, "--arch-config", "none.json"], 1, "--arch-config: none.json cannot be read as JSON"),
+        ([FILE_ID, "--depth", "deep"], 2, "--depth: expected a number, got 'deep'"),
     ],
 )
 def test_compress_refuses_before_it_sends_anything(
-    server: ScriptedServer, tmp_path: Path, arguments: list[str], sentence: str
+    server: ScriptedServer, tmp_path: Path, arguments: list[str], code: int, sentence: str
 ) -> None:
     done = adtn("compress", *arguments, "--out", tmp_path / "out", server=server)
-    assert done.returncode == 1
+    assert done.returncode == code
     assert sentence in done.stderr
     assert server.requests == []
 
@@ -411,3 +411,14 @@ def test_keys_are_made_listed_and_revoked(tmp_path: Path) -> None:
     assert adtn("keys", "revoke", key_id, "--data-dir", tmp_path).returncode == 0
     assert time.strftime("%Y-", time.gmtime()) in adtn("keys", "list", "--data-dir", tmp_path).stdout.split("laptop")[1]
     assert adtn("keys", "revoke", "key_0", "--data-dir", tmp_path).returncode == 1
+
+
+def test_keys_of_a_data_directory_are_those_of_the_service_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADTN_DATABASE_URL", f"sqlite:///{tmp_path}/other.db")
+    monkeypatch.chdir(tmp_path)
+    assert adtn("keys", "create", "--data-dir", "data").returncode == 0
+    assert [path.name for path in sorted(tmp_path.rglob("*.db"))] == ["adtn.db"]
+    assert adtn("keys", "create").returncode == 0
+    assert [path.name for path in sorted(tmp_path.rglob("*.db"))] == ["adtn.db", "other.db"]

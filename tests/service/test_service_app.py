@@ -149,3 +149,24 @@ def test_no_text_with_a_nul_is_looked_for(make_server: Callable[..., Server], mi
     server = make_server(ADTN_DATABASE_URL=migrated_postgres)
     for path in ("/v1/jobs/%00", "/v1/files/%00", "/v1/jobs?after=%00"):
         problem(httpx.get(f"{server.url}{path}"), 422, "validation_failed")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [
+        ("GET", "/v1/jobs?limt=5", "expected limit, after"),
+        ("POST", "/v1/jobs?dry_run=true", "expected none"),
+        ("GET", "/v1/architectures?x=", "expected none"),
+        ("HEAD", "/v1/files/file_0/content?x=1", None),
+    ],
+)
+def test_query_parameters_that_nobody_reads_are_refused(
+    method: str, path: str, expected: str | None, api: httpx.Client
+) -> None:
+    answer = api.request(method, path)
+    if expected is None:  # an answer without a body
+        assert answer.status_code == 422
+        return
+    body = problem(answer, 422, "validation_failed")
+    assert expected in body["detail"]
+    assert [fault["code"] for fault in body["errors"]] == ["extra_forbidden"]

@@ -89,6 +89,9 @@ def test_a_digest_that_fits_is_accepted(parameters: dict[str, str], headers: dic
         ({}, {"Repr-Digest": repr_digest(b"other")}, "digest_mismatch", 422),
         ({"sha256": "xyz"}, {}, "malformed_request", 400),
         ({}, {"Repr-Digest": "sha-256=:AAAA:"}, "malformed_request", 400),
+        ({}, {"Repr-Digest": f"sha-256={DIGEST}"}, "malformed_request", 400),
+        ({}, {"Repr-Digest": f"md5=:AAAA:, SHA-256 = {DIGEST}"}, "malformed_request", 400),
+        ({"sha265": DIGEST}, {}, "validation_failed", 422),
         ({"sha256": "0" * 64}, {"Repr-Digest": repr_digest(SAFETENSORS)}, "malformed_request", 400),
     ],
 )

@@ -545,7 +545,7 @@ def test_an_estimate_of_gates_in_few_bits_is_an_upper_bound_in_bytes_and_says_so
     checkpoint: str, api: httpx.Client
 ) -> None:
     def estimate(gate_bits: int | None) -> dict[str, Any]:
-        compression = {"layers": ["fc1", "fc2"], "target": {"parameters": 1300}, "gate_bits": gate_bits}
+        compression = {"layers": ["fc1", "fc2"], "structure": {"depth": 2}, "gate_bits": gate_bits}
         answer = api.post("/v1/jobs/estimate", json={"checkpoint": checkpoint, "compression": compression})
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()
@@ -558,6 +558,7 @@ def test_an_estimate_of_gates_in_few_bits_is_an_upper_bound_in_bytes_and_says_so
     assert numbers / 2 < four["bytes"]["compressed"] <= numbers / 2 + 4 * len(four["layers"])
     assert four["bytes"]["compressed"] == sum(layer["compressed_bytes"] for layer in four["layers"])
     assert "upper bound" in four["notes"][-1]
+    assert (floats["rough"], four["rough"]) == (["seconds", "memory_bytes"], ["bytes", "seconds", "memory_bytes"])
     assert not any("upper bound" in note for note in floats["notes"])
 
 

@@ -241,6 +241,7 @@ def test_a_model_gets_its_tensors_back_without_counters_that_it_never_had() -> N
     [
         ({"compression": {"layers": ["fc2"], "structure": {"depth": 1}}}, "natural_epochs_impossible"),
         ({"compression": {"layers": ["conv1", "conv2"], "target": {"parameters": 500}}}, "natural_epochs_impossible"),
+        ({"compression": {"layers": ["fc1", "fc2"], "target": {"parameters": 9000}}}, "natural_epochs_impossible"),
         ({"compression": {"layers": ["fc1"], "target": {"parameters": 1}}}, "target_unreachable"),
     ],
 )

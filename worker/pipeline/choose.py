@@ -157,6 +157,7 @@ def require_possible_choice(attempt: Attempt) -> None:
                 [Fault("/dataset", "every class has a single sample", "dataset_invalid")],
             )
     elif found is not None:
-        require_natural_epochs(settings, inputs.model, found.original, found.smallest)
+        most = min(found.original, most_to_measure(settings.compression, found))
+        require_natural_epochs(settings, inputs.model, found.original, most)
     else:
         require_natural_epochs(settings, inputs.model, plan.original, plan.parameters)
