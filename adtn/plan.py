@@ -6,6 +6,8 @@ No torch here: a service can answer with a plan before any tensor is read.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 from adtn.errors import PlanError
@@ -236,24 +238,35 @@ def nothing_to_compress(names: Names | None, asked: Sequence[Layer]) -> str:
 
 
 def _grow(layers: Sequence[Layer], wish: StructureChoice, target: Target) -> list[StructureChoice]:
-    """The largest choices within the target, grown evenly."""
+    """The largest choices within the target, grown evenly.
+
+    O(steps log(layers)), where a step makes one layer larger, and a structure for each choice and shape.
+    """
+
+    @cache  # models have few shapes
+    def size_of(own: StructureChoice, shape: tuple[int, ...]) -> int:
+        return own.structure(shape).parameters
+
     original = sum(layer.entries for layer in layers)
     limit = target.limit(original)
     choices = [smallest(wish)] * len(layers)
-    sizes = [own.structure(layer.shape).parameters for layer, own in zip(layers, choices, strict=True)]
-    if sum(sizes) > limit:
-        raise PlanError("target_unreachable", target_unreachable(target, layers, sum(sizes)))
-    growing = set(range(len(layers)))
-    steps = [0] * len(layers)
+    sizes = [size_of(choices[0], layer.shape) for layer in layers]
+    total = sum(sizes)
+    if total > limit:
+        raise PlanError("target_unreachable", target_unreachable(target, layers, total))
+    growing = [(0, size / layer.entries, i) for i, (size, layer) in enumerate(zip(sizes, layers, strict=True))]
+    heapify(growing)  # the layer that grew the fewest times comes first, and of these the one that is stored best
     while growing:
-        i = min(growing, key=lambda k: (steps[k], sizes[k] / layers[k].entries, k))
+        steps, _, i = heappop(growing)
         grown = larger(choices[i], wish)
-        size = grown.structure(layers[i].shape).parameters if grown else 0
+        if grown is None:
+            continue
+        size = size_of(grown, layers[i].shape)
         # The total only grows, so what does not fit now will not fit later.
-        if grown is None or size >= layers[i].room or sum(sizes) - sizes[i] + size > limit:
-            growing.remove(i)
-        else:
-            choices[i], sizes[i], steps[i] = grown, size, steps[i] + 1
+        if size < layers[i].room and total - sizes[i] + size <= limit:
+            total += size - sizes[i]
+            choices[i], sizes[i] = grown, size
+            heappush(growing, (steps + 1, size / layers[i].entries, i))
     return choices
 
 

@@ -32,33 +32,51 @@ def named_layers(layers: Sequence[Layer], names: Names) -> list[Layer]:
             cannot be encoded, group_invalid when a group has fewer than two layers, weights of several dtypes, or a
             layer of another group.
     """
-    groups = [_members(layers, item) for item in names if not isinstance(item, str)]
+    model = _Model(layers)
+    groups = [model.members(item) for item in names if not isinstance(item, str)]
     _check_groups(groups)
     grouped = {layer.key for group in groups for layer in group}
     first = {group[0].key: Layer.group(group) for group in groups}
     patterns = [name for item in names for name in ([item] if isinstance(item, str) else item)]
-    chosen = _keys(layers, patterns) - grouped | first.keys()
+    chosen = {layer.key for layer in model.meant(patterns)} - grouped | first.keys()
     return [first.get(layer.key, layer) for layer in layers if layer.key in chosen]
 
 
-def _keys(layers: Sequence[Layer], names: Sequence[str]) -> set[str]:
-    """The keys of all that is meant."""
-    chosen: set[str] = set()
-    for name in names:
-        matches = [layer for layer in layers if _matches(name, layer)]
+class _Model:
+    """The layers of a model, found by name and by key without a look at each."""
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self._layers = layers
+        self._places: dict[str, list[int]] = {}
+        for place, layer in enumerate(layers):
+            for name in {layer.name, layer.key}:
+                self._places.setdefault(name, []).append(place)
+
+    def meant(self, names: Sequence[str]) -> list[Layer]:
+        """All that is meant, in the model's order."""
+        places = {place for name in names for place in self._meant_by(name)}
+        return [self._layers[place] for place in sorted(places)]
+
+    def members(self, names: Sequence[str]) -> list[Layer]:
+        """The layers of a group."""
+        return [layer for layer in self.meant(names) if layer.eligible]
+
+    def _meant_by(self, name: str) -> Sequence[int]:
+        places = self._places.get(name, [])
+        if not GLOB_CHARACTERS.isdisjoint(name):
+            exact = set(places)  # a name may itself hold what a pattern is made of
+            places = [
+                place
+                for place, layer in enumerate(self._layers)
+                if place in exact or fnmatchcase(layer.name, name) or fnmatchcase(layer.key, name)
+            ]
+        matches = [self._layers[place] for place in places]
         if not matches:
-            raise PlanError("layer_not_found", _not_found(name, layers))
+            raise PlanError("layer_not_found", _not_found(name, self._layers))
         if not any(layer.eligible for layer in matches):
             reasons = "; ".join(f"{layer.name!r}: {layer.reason}" for layer in matches)
             raise PlanError("layer_not_eligible", f"layers: {name!r} matches only what cannot be encoded ({reasons})")
-        chosen.update(layer.key for layer in matches)
-    return chosen
-
-
-def _members(layers: Sequence[Layer], names: Sequence[str]) -> list[Layer]:
-    """The layers of a group."""
-    keys = _keys(layers, names)
-    return [layer for layer in layers if layer.key in keys and layer.eligible]
+        return places
 
 
 def _check_groups(groups: Sequence[Sequence[Layer]]) -> None:
@@ -78,14 +96,6 @@ def _check_groups(groups: Sequence[Sequence[Layer]]) -> None:
     twice = [name for name, count in names.items() if count > 1]
     if twice:
         raise PlanError("group_invalid", f"layers: expected {twice[0]!r} in one group, got it in {names[twice[0]]}")
-
-
-def _matches(pattern: str, layer: Layer) -> bool:
-    if pattern in (layer.name, layer.key):
-        return True
-    return not GLOB_CHARACTERS.isdisjoint(pattern) and (
-        fnmatchcase(layer.name, pattern) or fnmatchcase(layer.key, pattern)
-    )
 
 
 def _not_found(name: str, layers: Sequence[Layer]) -> str:

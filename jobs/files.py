@@ -4,8 +4,8 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, or_, select, update
+from sqlalchemy.orm import Session, undefer
 
 from jobs import events, removals
 from jobs.database import Database, now
@@ -21,12 +21,12 @@ INSPECTION_S_PER_GIB = 300.0
 
 
 @dataclass(frozen=True)
-class FileRecord:
-    """An upload as stored.
+class FileInfo:
+    """An upload as stored, without what grows with its tensors, so that many can be listed.
+
+    What is left is bounded: `worker.sandbox.answer` checks the length of every text in `summary` and `error`.
 
     Attributes:
-        layers: Of a checkpoint: the fields of `adtn.plan.Layer` and `dtype`, `parameters`.
-        aliases: Key of a tied tensor -> key under which its numbers are stored.
         summary: Of a checkpoint: parameters, layers, notes, and `key_prefix`, which stood before every key.
         upload_key: Where the store has the bytes as they were uploaded.
         checked_key: Where it has the tensors that the sandbox wrote, once the file is ready.
@@ -42,8 +42,6 @@ class FileRecord:
     format: str | None
     error: dict[str, Any] | None
     summary: dict[str, Any] | None
-    layers: list[dict[str, Any]] | None
-    aliases: dict[str, str] | None
     upload_key: str
     checked_key: str
     created_at: datetime
@@ -60,8 +58,24 @@ class FileRecord:
         return str((self.summary or {}).get("key_prefix", ""))
 
 
-def record(row: FileRow) -> FileRecord:
-    """The record of a row."""
+@dataclass(frozen=True)
+class FileRecord(FileInfo):
+    """An upload as stored, with all its layers: megabytes where it has very many.
+
+    Attributes:
+        layers: Of a checkpoint: the fields of `adtn.plan.Layer` and `dtype`, `parameters`.
+        aliases: Key of a tied tensor -> key under which its numbers are stored.
+    """
+
+    layers: list[dict[str, Any]] | None
+    aliases: dict[str, str] | None
+
+
+def _info(row: FileRow) -> FileInfo:
+    return FileInfo(**{field.name: getattr(row, field.name) for field in fields(FileInfo)})
+
+
+def _record(row: FileRow) -> FileRecord:
     return FileRecord(**{field.name: getattr(row, field.name) for field in fields(FileRecord)})
 
 
@@ -99,37 +113,63 @@ def create(
         sha256=sha256,
         upload_key=upload_key(file_id),
         checked_key=f"{folder(file_id)}/checked.safetensors",
+        layers=None,
+        aliases=None,
         created_at=now(session),
     )
     session.add(row)
     session.flush()
-    return record(row)
+    return _record(row)
 
 
 def get(db: Database, owner: str, file_id: str) -> FileRecord:
-    """A file.
+    """A file with its layers; where these are not used, `get_info` spares them.
 
     Raises:
         ProblemError: not_found, also where the file is another owner's.
     """
     with db.read() as session:
-        return record(find(session, owner, file_id))
+        return load(session, owner, file_id)
 
 
-def find(session: Session, owner: str, file_id: str, *, lock: bool = False) -> FileRow:
-    """The row of a file; with `lock`, it stays as it is until the transaction ends.
+def get_info(db: Database, owner: str, file_id: str) -> FileInfo:
+    """A file without its layers.
 
     Raises:
         ProblemError: not_found, also where the file is another owner's.
     """
-    statement = select(FileRow).where(FileRow.id == file_id, FileRow.owner == owner)
-    row = session.scalars(statement.with_for_update() if lock else statement).one_or_none()
+    with db.read() as session:
+        return _info(find(session, owner, file_id))
+
+
+def load(session: Session, owner: str, file_id: str) -> FileRecord:
+    """As `get`, in a transaction of the caller's."""
+    whole = _select(owner, file_id).options(undefer(FileRow.layers), undefer(FileRow.aliases))
+    return _record(_one(session, whole, file_id))
+
+
+def find(session: Session, owner: str, file_id: str, *, lock: bool = False) -> FileRow:
+    """The row of a file, without its layers; with `lock`, it stays as it is until the transaction ends.
+
+    Raises:
+        ProblemError: not_found, also where the file is another owner's.
+    """
+    statement = _select(owner, file_id)
+    return _one(session, statement.with_for_update() if lock else statement, file_id)
+
+
+def _select(owner: str, file_id: str) -> Select[FileRow]:
+    return select(FileRow).where(FileRow.id == file_id, FileRow.owner == owner)
+
+
+def _one(session: Session, statement: Select[FileRow], file_id: str) -> FileRow:
+    row = session.scalars(statement).one_or_none()
     if row is None:
         raise ProblemError("not_found", f"there is no file {file_id!r}")
     return row
 
 
-def list_page(db: Database, owner: str, limit: int, after: str | None) -> tuple[list[FileRecord], bool]:
+def list_page(db: Database, owner: str, limit: int, after: str | None) -> tuple[list[FileInfo], bool]:
     """Files of an owner, newest first, and whether there are more.
 
     Raises:
@@ -137,7 +177,7 @@ def list_page(db: Database, owner: str, limit: int, after: str | None) -> tuple[
     """
     with db.read() as session:
         rows, more = page(session, FileRow, select(FileRow).where(FileRow.owner == owner), owner, limit, after)
-        return [record(row) for row in rows], more
+        return [_info(row) for row in rows], more
 
 
 def delete(db: Database, store: Store, owner: str, file_id: str) -> None:
@@ -156,7 +196,7 @@ def delete(db: Database, store: Store, owner: str, file_id: str) -> None:
     removals.carry_out(db, store, folder(file_id))
 
 
-def load_for_worker(db: Database, file_id: str) -> FileRecord | None:
+def load_for_worker(db: Database, file_id: str) -> FileInfo | None:
     """Begin an inspection.
 
     Returns:
@@ -177,7 +217,7 @@ def load_for_worker(db: Database, file_id: str) -> FileRecord | None:
         if row is None:
             return None
         _claim(row, time)
-        return record(row)
+        return _info(row)
 
 
 def renew(db: Database, file_id: str) -> None:

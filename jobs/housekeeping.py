@@ -9,23 +9,21 @@ from sqlalchemy import select
 
 from jobs import removals
 from jobs.database import Database
+from jobs.removals import UNSURE
 from jobs.states import TERMINAL
 from jobs.store import Object, Store
 from jobs.tables import ArtifactRecord, JobRow
 
 log = logging.getLogger(__name__)
 
-UNSURE = timedelta(days=1)
-"""Younger objects are left alone: a process that holds no lease any more may still be writing them."""
-
 
 def tidy(db: Database, store: Store, *, fits_kept_s: float, stopping: Event) -> int:
     """Look once at all objects, and remove those that nobody needs.
 
     These are what attempts at a job that has ended kept for each other or left behind, and old fits: they belong to no
-    job, since another one of the same weights takes them over. Besides, what is left of an upload whose process was
-    killed, and what is due in `jobs.removals`. Other files and jobs that the database does not know are left alone: the
-    store may be another installation's too.
+    job, since another one of the same owner and weights takes them over. Besides, what is left of an upload whose
+    process was killed, and what is due in `jobs.removals`. Other files and jobs that the database does not know are
+    left alone: the store may be another installation's too.
 
     Args:
         db: The database.

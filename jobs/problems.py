@@ -22,6 +22,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "job_finished": (409, "The job has already finished"),
     "job_not_retryable": (409, "Only failed and cancelled jobs can be retried"),
     "idempotency_in_flight": (409, "The first request with this key is still in flight"),
+    "request_timeout": (408, "The body stopped arriving"),
     "too_large": (413, "The body is too large"),
     "unsupported_media_type": (415, "The media type is not supported"),
     "range_not_satisfiable": (416, "The range is outside the file"),

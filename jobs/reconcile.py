@@ -1,10 +1,12 @@
 """Heals what a lost message or a lost worker left behind. Run every few seconds; twice at once is harmless."""
 
 import logging
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 from celery import Celery
-from sqlalchemy import or_, select, update
+from sqlalchemy import ColumnElement, Row, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from jobs import events, files, idempotency, queue, workers
@@ -101,8 +103,20 @@ def give_up_inspections(db: Database, max_attempts: int) -> None:
 def republish(db: Database, app: Celery, republish_s: float) -> None:
     """Publish what was never published, and what no message asks for any more.
 
-    Which messages are there is not known, only how many: a message can be lost only when the queue is empty and the
-    row is still untouched. So a long queue is never filled with doubles.
+    Which messages there are is not known, but how many are, and that a queue is first in, first out. So the message of
+    an untouched row is taken for lost, by Redis or with the worker that it had been delivered to, if it is older than
+    `republish_s` and
+
+    - the queue is empty. Then younger rows have no message either, unless a worker is just being handed it: all are
+      published, in their order, lest the young have to wait for whatever comes meanwhile; or
+    - it was overtaken: something that was created after it was published has begun. Creation counts, not publication:
+      what was published again may begin by an older message in an older place, as the broker puts that of a worker
+      that ended back to the head of the queue, and would seem to have overtaken all. A job counts once it began
+      `republish_s` ago: a worker that had been handed the overtaken message would have begun by then, too. Of files
+      it is not known when they began.
+
+    A message too many does no harm. There are few: a row that is published again can be overtaken anew only by what
+    is created after that.
 
     Raises:
         QueueUnavailable: Redis does not answer.
@@ -112,14 +126,47 @@ def republish(db: Database, app: Celery, republish_s: float) -> None:
         old = time - timedelta(seconds=republish_s)
         free = or_(FileRow.inspected_until.is_(None), FileRow.inspected_until < time)
         processing = select(FileRow.id).where(FileRow.status == "processing", free).order_by(FileRow.created_at)
-        new_files = list(session.scalars(processing.where(FileRow.published_at.is_(None))))
-        old_files = list(session.scalars(processing.where(FileRow.published_at < old)))
-        new_jobs = list(session.scalars(ready_to_run().where(JobRow.published_at.is_(None))))
-        old_jobs = list(session.scalars(ready_to_run().where(JobRow.published_at < old)))
-    if old_files and queue.waiting(app, queue.FILES_QUEUE) == 0:
-        new_files += old_files
-    if old_jobs and queue.waiting(app, queue.JOBS_QUEUE) == 0:
-        new_jobs += old_jobs
+        file_rows = session.execute(processing.add_columns(FileRow.published_at)).all()
+        job_rows = session.execute(ready_to_run().add_columns(JobRow.published_at)).all()
+    last_file = partial(_last_begun, db, FileRow, FileRow.inspections > 0)
+    last_job = partial(_last_begun, db, JobRow, JobRow.started_at < old)
+    file_ids = _unasked(file_rows, old, partial(queue.waiting, app, queue.FILES_QUEUE), last_file)
+    job_ids = _unasked(job_rows, old, partial(queue.waiting, app, queue.JOBS_QUEUE), last_job)
     # `all` stops at the first that fails: the others would fail too, each after a wait.
-    all(try_publish_file(db, app, file_id) for file_id in new_files)
-    all(try_publish_job(db, app, job_id) for job_id in new_jobs)
+    all(try_publish_file(db, app, file_id) for file_id in file_ids)
+    all(try_publish_job(db, app, job_id) for job_id in job_ids)
+
+
+def _unasked(
+    rows: Sequence[Row[str, datetime | None]],
+    old: datetime,
+    waiting: Callable[[], int],
+    last_begun: Callable[[datetime], datetime | None],
+) -> list[str]:
+    """The ids of those rows that no message asks for.
+
+    Args:
+        rows: Id and time of publication of all that is untouched in one queue, in order.
+        old: The message of what was published before may have been lost.
+        waiting: How many messages the queue has.
+        last_begun: When the last was created of what has begun, if that was after a time.
+    """
+    aged = [published for _, published in rows if published is not None and published < old]
+    if not aged:
+        return [id for id, published in rows if published is None]
+    if waiting() == 0:
+        return [id for id, _ in rows]
+    last = last_begun(min(aged))
+    return [id for id, published in rows if published is None or (last is not None and published < min(old, last))]
+
+
+def _last_begun(
+    db: Database, table: type[FileRow] | type[JobRow], begun: ColumnElement[bool], after: datetime
+) -> datetime | None:
+    """When the last row was created of those that have begun, if that was after a time.
+
+    An index has the ids of the young. Without, SQLite would read every row whole, of which each may have megabytes.
+    """
+    young = select(table.id).where(table.created_at > after)
+    with db.read() as session:
+        return session.scalar(select(func.max(table.created_at)).where(table.id.in_(young), begun))

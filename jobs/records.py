@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Select, func, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer
 
 from jobs import events, files, removals
 from jobs.database import Database, now
@@ -13,7 +14,7 @@ from jobs.ids import new_id
 from jobs.pages import page
 from jobs.problems import Fault, ProblemError
 from jobs.schemas.settings import JobSettings
-from jobs.states import TERMINAL, JobStatus, Purpose
+from jobs.states import TERMINAL, JobStatus, Purpose, Stage
 from jobs.store import Store
 from jobs.tables import ArtifactRecord, FileRow, JobRow
 
@@ -28,6 +29,15 @@ class JobRecord:
     settings: JobSettings
     checkpoint: FileRecord
     dataset: FileRecord | None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is looked at several times a second by those who wait for a job; `events` counts those that it has."""
+
+    status: JobStatus
+    stage: Stage | None
+    events: int
 
 
 def is_file_id(name: str) -> bool:
@@ -82,32 +92,63 @@ def _usable(session: Session, owner: str, file_id: str, purpose: Purpose) -> Fil
 
 
 def find(session: Session, owner: str, job_id: str, *, lock: bool = False) -> JobRow:
-    """The row of a job; with `lock`, nobody else changes it until the transaction ends.
+    """The row of a job, without its report; with `lock`, nobody else changes it until the transaction ends.
 
     Raises:
         ProblemError: not_found, also where the job is another owner's.
     """
-    statement = select(JobRow).where(JobRow.id == job_id, JobRow.owner == owner)
-    row = session.scalars(statement.with_for_update() if lock else statement).one_or_none()
-    if row is None:
-        raise ProblemError("not_found", f"there is no job {job_id!r}")
-    return row
+    statement = _select(owner, job_id)
+    return _one(session, statement.with_for_update() if lock else statement, job_id)
 
 
 def get(db: Database, owner: str, job_id: str) -> JobRow:
-    """A job.
+    """A job with its report.
 
     Raises:
         ProblemError: not_found, also where the job is another owner's.
     """
     with db.read() as session:
-        return find(session, owner, job_id)
+        return _one(session, _select(owner, job_id).options(undefer(JobRow.report)), job_id)
+
+
+def standing(db: Database, owner: str, job_id: str) -> Standing:
+    """How a job stands.
+
+    Raises:
+        ProblemError: not_found, also where the job is another owner's.
+    """
+    with db.read() as session:
+        columns = select(JobRow.status, JobRow.stage, JobRow.events)
+        found = session.execute(columns.where(JobRow.id == job_id, JobRow.owner == owner)).one_or_none()
+    if found is None:
+        raise _not_found(job_id)
+    return Standing(found.status, found.stage, found.events)
+
+
+def report(session: Session, job_id: str) -> dict[str, Any] | None:
+    """The report of a job; None before it has succeeded."""
+    return session.scalars(select(JobRow.report).where(JobRow.id == job_id)).one_or_none()
+
+
+def _select(owner: str, job_id: str) -> Select[JobRow]:
+    return select(JobRow).where(JobRow.id == job_id, JobRow.owner == owner)
+
+
+def _one(session: Session, statement: Select[JobRow], job_id: str) -> JobRow:
+    row = session.scalars(statement).one_or_none()
+    if row is None:
+        raise _not_found(job_id)
+    return row
+
+
+def _not_found(job_id: str) -> ProblemError:
+    return ProblemError("not_found", f"there is no job {job_id!r}")
 
 
 def list_page(
     db: Database, owner: str, limit: int, after: str | None, status: JobStatus | None
 ) -> tuple[list[JobRow], bool]:
-    """Jobs of an owner, newest first, and whether there are more.
+    """Jobs of an owner without their reports, newest first, and whether there are more.
 
     Raises:
         ProblemError: validation_failed when `after` is not one of the owner's jobs.
@@ -206,12 +247,12 @@ def load_for_worker(db: Database, job_id: str) -> JobRecord:
     with db.read() as session:
         row = session.get(JobRow, job_id)
         if row is None:
-            raise ProblemError("not_found", f"there is no job {job_id!r}")
+            raise _not_found(job_id)
         settings = JobSettings.model_validate(row.settings)
-        checkpoint = files.record(files.find(session, row.owner, settings.checkpoint))
+        checkpoint = files.load(session, row.owner, settings.checkpoint)
         dataset = None
         if settings.dataset is not None and is_file_id(settings.dataset):
-            dataset = files.record(files.find(session, row.owner, settings.dataset))
+            dataset = files.load(session, row.owner, settings.dataset)
         return JobRecord(row.id, row.owner, row.attempt, settings, checkpoint, dataset)
 
 

@@ -1,6 +1,7 @@
 """Objects that are to leave the store: written down before they are written, or with the row that named them.
 
-So none is left that nobody can delete, whatever process is killed in between and however long the store is away.
+So none is left that nobody can delete, whatever process is killed in between and however long the store is away. They
+are removed twice: whoever was writing them and does not know yet that they are to go may write after the first time.
 """
 
 import logging
@@ -18,6 +19,8 @@ from jobs.tables import RemovalRow
 log = logging.getLogger(__name__)
 
 LONGEST_UPLOAD = timedelta(days=7)
+UNSURE = timedelta(days=1)
+"""How long a process that holds no lease any more, or whose file is deleted, may still be writing."""
 GIVEN_UP = datetime(1970, 1, 1, tzinfo=UTC)
 """When objects are due that nobody may claim any more: earlier than whatever anybody takes for the present."""
 
@@ -36,7 +39,7 @@ def claim(session: Session, prefix: str) -> None:
     """
     claimed = session.scalars(
         delete(RemovalRow)
-        .where(RemovalRow.prefix == prefix, RemovalRow.due_at > now(session))
+        .where(RemovalRow.prefix == prefix, RemovalRow.due_at > now(session), RemovalRow.removed_at.is_(None))
         .returning(RemovalRow.prefix)
     ).one_or_none()
     if claimed is None:
@@ -49,22 +52,37 @@ def condemn(session: Session, prefix: str) -> None:
 
 
 def give_up(db: Database, store: Store, prefix: str) -> None:
-    """Remove objects that were announced; nothing happens if they have been claimed."""
+    """Remove objects that were announced; nothing happens if they have been claimed, or removed before."""
     with db.begin() as session:
-        announced = _let_go(session, RemovalRow.prefix == prefix)
+        announced = _let_go(session, RemovalRow.prefix == prefix, RemovalRow.removed_at.is_(None))
     for found in announced:
         carry_out(db, store, found)
 
 
 def carry_out(db: Database, store: Store, prefix: str) -> None:
-    """Remove objects that are due. If the store fails, `carry_out_due` tries again."""
+    """Remove objects that are due, the first time or the second. If the store fails, `carry_out_due` tries again."""
     try:
         store.delete(prefix)
     except Exception:
         log.exception("%s stays in the store for now", prefix)
         return
     with db.begin() as session:
-        session.execute(delete(RemovalRow).where(RemovalRow.prefix == prefix))
+        _note_removal(session, prefix)
+
+
+def _note_removal(session: Session, prefix: str) -> None:
+    """Make objects due once more, or forget them if that was the second time.
+
+    Where two processes removed them at once for the first time, only one makes them due again, and the other one does
+    not take that for the second time: they are not due before a day has passed.
+    """
+    time = now(session)
+    row = RemovalRow.prefix == prefix
+    session.execute(delete(RemovalRow).where(row, RemovalRow.removed_at.is_not(None), RemovalRow.due_at <= time))
+    session.execute(
+        update(RemovalRow).where(row, RemovalRow.removed_at.is_(None)).values(removed_at=time, due_at=time + UNSURE),
+        execution_options={"synchronize_session": False},
+    )
 
 
 def carry_out_due(db: Database, store: Store) -> None:
@@ -75,9 +93,9 @@ def carry_out_due(db: Database, store: Store) -> None:
         carry_out(db, store, prefix)
 
 
-def _let_go(session: Session, which: ColumnElement[bool]) -> Sequence[str]:
+def _let_go(session: Session, *which: ColumnElement[bool]) -> Sequence[str]:
     """Let nobody claim objects any more; their prefixes."""
     return session.scalars(
-        update(RemovalRow).where(which).values(due_at=GIVEN_UP).returning(RemovalRow.prefix),
+        update(RemovalRow).where(*which).values(due_at=GIVEN_UP).returning(RemovalRow.prefix),
         execution_options={"synchronize_session": False},
     ).all()

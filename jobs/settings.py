@@ -24,6 +24,7 @@ class Settings(BaseSettings):
         require_keys: Whether every call of the API needs a key; without, the service listens on loopback only.
         max_upload_bytes: Largest upload.
         max_body_bytes: Largest body of any other request.
+        body_silence_s: Longest wait for the next bytes of a body.
         max_attempts: How often a job (or an inspection) is started before it fails as `worker_lost`.
         lease_s: How long a worker holds a job after its last sign of life.
         lease_poll_s: Seconds between renewals, and so between looks at a wish to cancel.
@@ -48,6 +49,7 @@ class Settings(BaseSettings):
     require_keys: bool = False
     max_upload_bytes: PositiveInt = 8 * 1024**3
     max_body_bytes: PositiveInt = 1024**2
+    body_silence_s: PositiveFloat = 60.0
     max_attempts: PositiveInt = 3
     lease_s: PositiveFloat = 60.0
     lease_poll_s: PositiveFloat = 1.0

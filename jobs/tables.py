@@ -43,7 +43,11 @@ def _one_of(column: str, values: tuple[str, ...], name: str) -> CheckConstraint:
 
 
 class FileRow(Base):
-    """An upload."""
+    """An upload.
+
+    `layers` and `aliases` may have megabytes. A row is loaded without them unless the query asks for them, as that of
+    `files.get` does; to use them on such a row is an error, not a second query.
+    """
 
     __tablename__ = "files"
     __table_args__ = (
@@ -63,8 +67,8 @@ class FileRow(Base):
     format: Mapped[str | None]
     error: Mapped[dict[str, Any] | None]
     summary: Mapped[dict[str, Any] | None]
-    layers: Mapped[list[dict[str, Any]] | None]
-    aliases: Mapped[dict[str, Any] | None]
+    layers: Mapped[list[dict[str, Any]] | None] = mapped_column(deferred=True, deferred_raiseload=True)
+    aliases: Mapped[dict[str, Any] | None] = mapped_column(deferred=True, deferred_raiseload=True)
     upload_key: Mapped[str]
     checked_key: Mapped[str]
     inspections: Mapped[int] = mapped_column(default=0)
@@ -75,7 +79,11 @@ class FileRow(Base):
 
 
 class JobRow(Base):
-    """A job. `attempt` is the fencing token: whoever holds an older one can write nothing."""
+    """A job. `attempt` is the fencing token: whoever holds an older one can write nothing.
+
+    `report` may have megabytes. A row is loaded without it unless the query asks for it, as that of `records.get` does;
+    to use it on such a row is an error, not a second query.
+    """
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -105,7 +113,7 @@ class JobRow(Base):
     eta_seconds: Mapped[float | None]
     message: Mapped[str | None]
     error: Mapped[dict[str, Any] | None]
-    report: Mapped[dict[str, Any] | None]
+    report: Mapped[dict[str, Any] | None] = mapped_column(deferred=True, deferred_raiseload=True)
     lease_owner: Mapped[str | None]
     lease_until: Mapped[datetime | None]
     created_at: Mapped[datetime]
@@ -142,12 +150,13 @@ class ArtifactRecord(Base):
 
 
 class RemovalRow(Base):
-    """Objects that leave the store once they are due; see `jobs.removals`."""
+    """Objects that leave the store once they are due, and once more a day later; see `jobs.removals`."""
 
     __tablename__ = "removals"
 
     prefix: Mapped[str] = mapped_column(primary_key=True)
     due_at: Mapped[datetime]
+    removed_at: Mapped[datetime | None]
 
 
 class WorkerRow(Base):

@@ -27,8 +27,8 @@ async def stream_events(resources: Resources, owner: str, job_id: str, sequence:
     Raises:
         ProblemError: not_found.
     """
-    row = await run_in_threadpool(records.get, resources.db, owner, job_id)
-    if row.status in TERMINAL and sequence >= row.events:
+    job = await run_in_threadpool(records.standing, resources.db, owner, job_id)
+    if job.status in TERMINAL and sequence >= job.events:
         # Told so, a browser does not connect again.
         return Response(status_code=204)
     return EventSourceResponse(_stream(resources, owner, job_id, sequence), headers=HEADERS)
@@ -56,6 +56,6 @@ async def _stream(resources: Resources, owner: str, job_id: str, sequence: int) 
 def _has_ended(resources: Resources, owner: str, job_id: str) -> bool:
     """Whether the job has reached a terminal state, or was deleted."""
     try:
-        return records.get(resources.db, owner, job_id).status in TERMINAL
+        return records.standing(resources.db, owner, job_id).status in TERMINAL
     except ProblemError:
         return True

@@ -60,7 +60,12 @@ def create_app(settings: Settings) -> FastAPI:
     for routes in (files, jobs, results, catalogue):
         app.include_router(routes.router, dependencies=[Depends(refuse_unknown)])
     app.include_router(probes.router)
-    app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes, max_upload_bytes=settings.max_upload_bytes)
+    app.add_middleware(
+        BodyLimit,
+        max_body_bytes=settings.max_body_bytes,
+        max_upload_bytes=settings.max_upload_bytes,
+        body_silence_s=settings.body_silence_s,
+    )
     app.add_middleware(RequestMetrics, registry=app.state.registry)
     if not settings.require_keys:
         app.add_middleware(LocalOnly)

@@ -91,21 +91,21 @@ async def upload_file(
 def list_files(resources: ResourcesDep, owner: OwnerDep, limit: Limit = 20, after: After = None) -> Page[File]:
     """List files, newest first."""
     found, more = files.list_page(resources.db, owner, limit, after)
-    return Page(data=[file_view(record) for record in found], has_more=more)
+    return Page(data=[file_view(file) for file in found], has_more=more)
 
 
 @router.get("/{file_id}", responses=responses("not_found"))
 def get_file(file_id: str, resources: ResourcesDep, owner: OwnerDep) -> File:
     """Get a file."""
-    return file_view(files.get(resources.db, owner, file_id))
+    return file_view(files.get_info(resources.db, owner, file_id))
 
 
 @router.head("/{file_id}/content", include_in_schema=False)
 @router.get("/{file_id}/content", response_class=Response, responses=responses("not_found", "range_not_satisfiable"))
 async def get_content(file_id: str, request: Request, resources: ResourcesDep, owner: OwnerDep) -> Response:
     """Download the bytes as they were uploaded."""
-    record = await run_in_threadpool(files.get, resources.db, owner, file_id)
-    download = Download(record.upload_key, record.filename, record.bytes, record.sha256)
+    file = await run_in_threadpool(files.get_info, resources.db, owner, file_id)
+    download = Download(file.upload_key, file.filename, file.bytes, file.sha256)
     return await respond(request, resources.store, download)
 
 

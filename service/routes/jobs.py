@@ -2,14 +2,15 @@
 
 from typing import Annotated
 
+from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
 from jobs import records
 from jobs.problems import ProblemError
 from jobs.schemas.common import Page
 from jobs.schemas.jobs import Estimate, Job
+from jobs.schemas.settings import JobSettings
 from jobs.states import JobStatus
 from service.auth import OwnerDep
 from service.errors import responses
@@ -21,7 +22,7 @@ from service.polling import changed_job, job_response
 from service.resources import Resources, ResourcesDep
 from service.routes.parameters import After, IdempotencyKey, Limit
 from service.submission import Submitted, inspected, read_settings, retry, submit
-from service.views import job_views
+from service.views import each_job_view, job_views, page_of_jobs
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -55,7 +56,9 @@ async def create_job(
         submitted = await job_from_form(request, resources, owner, idempotency_key)
     elif kind == "application/json":
         settings = read_settings(await request.body())
-        submitted = await run_in_threadpool(submit, resources, owner, settings, idempotency_key)
+        submitted = await to_thread.run_sync(
+            submit, resources, owner, settings, idempotency_key, limiter=resources.planners
+        )
     else:
         raise ProblemError("unsupported_media_type", "expected application/json or multipart/form-data")
     return _accepted(submitted)
@@ -70,23 +73,21 @@ async def create_job(
 async def estimate_job(request: Request, resources: ResourcesDep, owner: OwnerDep) -> Estimate:
     """Predict sizes, time and memory of a job; starts nothing."""
     settings = read_settings(await request.body())
-    checkpoint, dataset = await run_in_threadpool(inspected, resources, owner, settings)
-    plans = await run_in_threadpool(plans_while_waiting, settings.compression, checkpoint)
-    return estimate(settings, plans, checkpoint, dataset, resources.settings.task_limit_s)
+    return await to_thread.run_sync(_estimated, resources, owner, settings, limiter=resources.planners)
 
 
-@router.get("", responses=responses())
+@router.get("", response_model=Page[Job], responses=responses())
 def list_jobs(
     resources: ResourcesDep,
     owner: OwnerDep,
     limit: Limit = 20,
     after: After = None,
     status: Annotated[JobStatus | None, Query()] = None,
-) -> Page[Job]:
+) -> Response:
     """List jobs, newest first."""
     rows, more = records.list_page(resources.db, owner, limit, after, status)
     with resources.db.read() as session:
-        return Page(data=job_views(session, rows, resources.settings.worker_silence_s), has_more=more)
+        return page_of_jobs(each_job_view(session, rows, resources.settings.worker_silence_s), more)
 
 
 @router.get(
@@ -151,3 +152,9 @@ def _view(resources: Resources, owner: str, job_id: str) -> Job:
     with resources.db.read() as session:
         row = records.find(session, owner, job_id)
         return job_views(session, [row], resources.settings.worker_silence_s)[0]
+
+
+def _estimated(resources: Resources, owner: str, settings: JobSettings) -> Estimate:
+    checkpoint, dataset = inspected(resources, owner, settings)
+    plans = plans_while_waiting(settings.compression, checkpoint)
+    return estimate(settings, plans, checkpoint, dataset, resources.settings.task_limit_s)

@@ -34,8 +34,8 @@ class Version(BaseModel):
 
 
 @router.get("/livez")
-def livez() -> Health:
-    """Whether the process answers."""
+async def livez() -> Health:
+    """Whether the process answers, even if all its threads are busy."""
     return Health()
 
 

@@ -46,7 +46,7 @@ async def list_events(
     last_event_id: Annotated[str | None, Header(description="Of a stream: the last id that arrived.")] = None,
 ) -> Response:
     """List what happened to a job; with `Accept: text/event-stream`, follow it until it ends."""
-    await run_in_threadpool(records.get, resources.db, owner, job_id)
+    await run_in_threadpool(records.standing, resources.db, owner, job_id)
     if "text/event-stream" in request.headers.get("accept", ""):
         seen = await run_in_threadpool(_sequence, resources, job_id, last_event_id)
         return await stream_events(resources, owner, job_id, seen)

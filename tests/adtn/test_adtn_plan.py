@@ -1,4 +1,5 @@
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -8,8 +9,10 @@ from support.layers import LENET_AND_STEPS, THREE
 from adtn.arrangements import brick_wall, staircase
 from adtn.candidates import candidates
 from adtn.errors import PlanError, StructureError
+from adtn.growth import larger, smallest
 from adtn.layer import Layer, ineligible_reason
 from adtn.plan import Plan, PlanEntry, StructureChoice, Target, make_plan, predicted_parameters
+from adtn.selection import named_layers
 from adtn.sites import interleaved, mixed_radix, sites_for
 from adtn.structure import Sum
 
@@ -276,3 +279,38 @@ def test_layers_stored_before_dtypes_were_carried_are_of_single_precision() -> N
     assert Layer.from_json(json.loads(json.dumps(layer.to_json()))) == layer
     stored = {key: value for key, value in layer.to_json().items() if key != "dtype"}
     assert Layer.from_json(stored) == square(16, "float32")
+
+
+def test_a_plan_grows_the_layers_evenly() -> None:
+    """Against the rule itself: of the layers that grew the fewest times, the one that is stored best comes next."""
+    shapes = [(16, 16), (32, 8), (24, 50), (64, 64), (10, 30), (16, 16)] * 3
+    layers = [Layer(f"l{i}", f"l{i}.weight", "linear", shape) for i, shape in enumerate(shapes)]
+    for limit in (1400, 2000, 4000, 10**6):
+        sizes = [smallest(StructureChoice())] * len(layers)
+        numbers = [own.structure(layer.shape).parameters for own, layer in zip(sizes, layers, strict=True)]
+        steps, growing = [0] * len(layers), set(range(len(layers)))
+        while growing:
+            i = min(growing, key=lambda k: (steps[k], numbers[k] / layers[k].entries, k))
+            grown = larger(sizes[i], StructureChoice())
+            count = grown.structure(layers[i].shape).parameters if grown else math.inf
+            if grown is None or count >= layers[i].entries or sum(numbers) - numbers[i] + count > limit:
+                growing.remove(i)
+            else:
+                sizes[i], numbers[i], steps[i] = grown, int(count), steps[i] + 1
+        plan = make_plan(layers, ["l*"], StructureChoice(), Target(parameters=limit))
+        assert [entry.structure.parameters for entry in plan.entries] == numbers
+        assert plan.parameters <= limit
+
+
+def test_layers_are_found_by_name_and_by_key() -> None:
+    layers = [
+        Layer("a", "a.weight", "linear", (64, 64)),
+        Layer("b", "a", "linear", (64, 64)),
+        Layer("[c]", "[c]", "linear", (64, 64)),
+        Layer("c", "c", "linear", (64, 64)),
+    ]
+    assert [layer.key for layer in named_layers(layers, ["a"])] == ["a.weight", "a"]
+    assert [layer.key for layer in named_layers(layers, ["[c]"])] == ["[c]", "c"]
+    assert [layer.key for layer in named_layers(layers, ["c", "a.weight"])] == ["a.weight", "c"]
+    (group,) = named_layers(layers, [["c", "a.weight"]])
+    assert [layer.key for layer in group.weights] == ["a.weight", "c"]

@@ -2,6 +2,7 @@
 
 import hashlib
 import socket
+import time
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
@@ -99,6 +100,38 @@ def test_a_client_that_goes_away_leaves_nothing(make_server: Callable[..., Serve
         wait_until(lambda: server.objects != [], within_s=20)
     wait_until(lambda: server.objects == [], within_s=20)
     assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_that_stops_arriving_is_given_up(chunked: bool, make_server: Callable[..., Server]) -> None:
+    server = make_server(ADTN_BODY_SILENCE_S="1")
+    address = urlsplit(server.url)
+    announced = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: 900000000"
+    body = b"%x\r\n%b\r\n" % (len(SAFETENSORS), SAFETENSORS) if chunked else SAFETENSORS
+    with socket.create_connection((address.hostname, address.port), timeout=60) as connection:
+        connection.sendall(
+            b"POST /v1/files?purpose=checkpoint HTTP/1.1\r\nHost: localhost\r\n" + announced + b"\r\n\r\n" + body
+        )
+        answer = b""
+        while not answer.endswith(b"}"):
+            answer += (received := connection.recv(65536))
+            assert received, answer
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b'"code":"request_timeout"' in answer
+    assert server.objects == []
+    assert "Traceback" not in server.log
+
+
+def test_a_slow_body_that_keeps_arriving_is_taken(make_server: Callable[..., Server]) -> None:
+    server = make_server(ADTN_BODY_SILENCE_S="2")
+
+    def slowly() -> Iterator[bytes]:
+        for start in range(0, len(SAFETENSORS), 1 + len(SAFETENSORS) // 4):
+            yield SAFETENSORS[start : start + 1 + len(SAFETENSORS) // 4]
+            time.sleep(0.7)
+
+    with httpx.Client(base_url=server.url, timeout=60) as api:
+        assert api.post("/v1/files", params=CHECKPOINT, content=slowly()).status_code == 201
 
 
 @pytest.mark.parametrize("form", [False, True], ids=["body", "form"])

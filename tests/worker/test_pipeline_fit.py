@@ -11,9 +11,9 @@ from torch import Tensor, nn
 import adtn
 from adtn import FitOptions, Layer, Plan, PlanEntry
 from adtn.fitting import FitTask
-from jobs.store import Store, open_store
+from jobs.store import open_store
 from worker.pipeline.compress import place
-from worker.pipeline.fit import fingerprint, fit
+from worker.pipeline.fit import KeptFits, fingerprint, fit
 
 STRUCTURE = adtn.brick_wall(sites=8, depth=2)
 OPTIONS = FitOptions(steps=5, learning_rate=0.02, seed=0)
@@ -25,17 +25,17 @@ def weight() -> Tensor:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(f"file://{tmp_path}/objects")
+def kept(tmp_path: Path) -> KeptFits:
+    return KeptFits(open_store(f"file://{tmp_path}/objects"), "me", tmp_path)
 
 
 def plan_for(weight: Tensor) -> Plan:
     return Plan((PlanEntry(Layer("fc", "fc.weight", "linear", tuple(weight.shape)), STRUCTURE),))
 
 
-def test_second_attempt_takes_the_fit_of_the_first(weight: Tensor, store: Store, tmp_path: Path) -> None:
+def test_second_attempt_takes_the_fit_of_the_first(weight: Tensor, kept: KeptFits) -> None:
     steps: list[float] = []
-    arguments = plan_for(weight), {"fc.weight": weight}, {}, {"fc.weight": OPTIONS}, store, tmp_path
+    arguments = plan_for(weight), {"fc.weight": weight}, {}, {"fc.weight": OPTIONS}, kept
     first = fit(*arguments, lambda done, message: steps.append(done))["fc.weight"]
     assert len(steps) == OPTIONS.steps
     second = fit(*arguments, lambda done, message: steps.append(done))["fc.weight"]
@@ -44,25 +44,34 @@ def test_second_attempt_takes_the_fit_of_the_first(weight: Tensor, store: Store,
     assert first.relative_error == second.relative_error
 
 
+def test_a_fit_of_another_owner_is_not_taken_over(weight: Tensor, tmp_path: Path) -> None:
+    store, steps = open_store(f"file://{tmp_path}/objects"), []
+    for owner in ("me", "you", "me"):
+        kept = KeptFits(store, owner, tmp_path)
+        arguments = plan_for(weight), {"fc.weight": weight}, {}, {"fc.weight": OPTIONS}, kept
+        fit(*arguments, lambda done, message: steps.append(done))
+    assert len(steps) == 2 * OPTIONS.steps
+
+
 def test_equal_structures_are_fitted_together_but_for_those_that_are_kept(
-    weight: Tensor, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    weight: Tensor, kept: KeptFits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ["first", "second", "third"]
     weights = {f"{name}.weight": weight + i for i, name in enumerate(names)}
     layers = [Layer(name, f"{name}.weight", "linear", (16, 16)) for name in names]
     plan = Plan(tuple(PlanEntry(layer, STRUCTURE) for layer in layers))
     options = {layer.key: replace(OPTIONS, seed=i) for i, layer in enumerate(layers)}
-    alone = fit(Plan(plan.entries[:1]), weights, {}, options, store, tmp_path, lambda done, message: None)
+    alone = fit(Plan(plan.entries[:1]), weights, {}, options, kept, lambda done, message: None)
     contractions = count_contractions(monkeypatch)
     seen: list[tuple[float, str]] = []
-    found = fit(plan, weights, {}, options, store, tmp_path, lambda done, message: seen.append((done, message)))
+    found = fit(plan, weights, {}, options, kept, lambda done, message: seen.append((done, message)))
     assert contractions.backward == OPTIONS.steps
     assert list(found) == [f"{name}.weight" for name in names]
     assert torch.equal(found["first.weight"](), alone["first.weight"]())
     assert [message.split(",")[0] for _, message in seen] == OPTIONS.steps * ["fitting second", "fitting third"]
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert seen[-1][0] == pytest.approx(1.0)
-    again = fit(plan, weights, {}, options, store, tmp_path, lambda done, message: seen.append((done, message)))
+    again = fit(plan, weights, {}, options, kept, lambda done, message: seen.append((done, message)))
     assert len(seen) == 2 * OPTIONS.steps
     assert all(torch.equal(again[key](), found[key]()) for key in weights)
 

@@ -466,6 +466,25 @@ def test_a_size_at_which_training_diverges_does_not_end_the_search(
     assert report["parameters"]["encoded"]["compressed"] == second["encoded_parameters"]
 
 
+def test_a_size_at_which_a_fit_diverges_does_not_end_the_search(
+    make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, calls = trials.encode, []
+
+    def diverge_at_first(*given: Any) -> dict[str, ADTN]:
+        calls.append(given)
+        if len(calls) == 1:
+            raise TrainingDiverged("fc1: fit: the error is nan at step 3")
+        return encode(*given)
+
+    monkeypatch.setattr(trials, "encode", diverge_at_first)
+    report = run(make_job(compression=target(max_accuracy_drop=100), search={"max_trials": 2})).report
+    first, second = report["search"]["trials"]
+    assert (first["kept"], first["heldout_accuracy"], first["collapsed"]) == (False, None, True)
+    assert second["kept"]
+    assert report["parameters"]["encoded"]["compressed"] == second["encoded_parameters"]
+
+
 def test_where_the_final_training_diverges_the_model_is_that_of_its_trial(
     make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -11,17 +12,19 @@ from torch import Tensor, nn
 import adtn
 from adtn.allocation import allocate
 from adtn.candidates import Candidates, candidates
-from adtn.plan import Target
+from adtn.errors import TrainingDiverged
+from adtn.plan import Plan, Target
 from jobs import planning
 from jobs.schemas.settings import JobSettings
 from jobs.store import open_store
 from worker.blueprint import Blueprint
+from worker.pipeline import sensitivity
 from worker.pipeline.attempt import Attempt
 from worker.pipeline.caveats import caveats_of_measuring
 from worker.pipeline.inspect import Inputs
 from worker.pipeline.progress import ProgressReporter
 from worker.pipeline.search import OutOfTime
-from worker.pipeline.sensitivity import Sensitivity, measure
+from worker.pipeline.sensitivity import BROKEN, Sensitivity, measure
 
 LIMIT = 1200
 SETTINGS = JobSettings.model_validate({"checkpoint": "file_" + "0" * 32, "fit": {"steps": 20}, "seed": 4})
@@ -51,7 +54,7 @@ def model() -> TwoBranches:
 def attempt(model: TwoBranches, tmp_path: Path) -> Attempt:
     inputs = Inputs({}, model, adtn.layers_of(model), Blueprint(None, None), None, None)
     progress = ProgressReporter(lambda progress, kind: None, lambda: None)
-    job = SimpleNamespace(settings=SETTINGS)
+    job = SimpleNamespace(settings=SETTINGS, owner="local")
     return Attempt(job, inputs, open_store(f"file://{tmp_path}/objects"), tmp_path, progress)
 
 
@@ -92,6 +95,26 @@ def test_without_data_weights_are_compared(attempt: Attempt, branches: Candidate
     assert (found.metric, found.samples) == ("squared_relative_error", 0)
     for points in found.points.values():
         assert all(0 < loss < 1 for _, loss in points)
+
+
+def test_a_fit_that_diverges_counts_as_the_worst_and_ends_no_other(
+    attempt: Attempt, branches: Candidates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = measured_on(None, attempt, branches).points
+    diverging = next(rung for rung in branches.items[0].rungs if rung.parameters == expected["loud.weight"][1][0])
+
+    def fit(plan: Plan, *others: Any) -> dict[str, adtn.ADTN]:
+        if any((entry.layer.name, entry.structure) == ("loud", diverging) for entry in plan.entries):
+            raise TrainingDiverged("loud: fit: the error is nan at step 3")
+        return real(plan, *others)
+
+    real = sensitivity.fit
+    monkeypatch.setattr(sensitivity, "fit", fit)
+    found = measured_on(None, attempt, branches).points
+    assert found["quiet.weight"] == expected["quiet.weight"]
+    assert found["loud.weight"][1] == (diverging.parameters, BROKEN)
+    del found["loud.weight"][1], expected["loud.weight"][1]
+    assert found["loud.weight"] == expected["loud.weight"]
 
 
 def test_nothing_of_the_model_changes_and_the_same_is_measured_again(attempt: Attempt, branches: Candidates) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from adtn import Layer
 from jobs.records import JobRecord
 from jobs.store import Store
+from worker.pipeline.fit import KeptFits
 from worker.pipeline.inspect import Inputs
 from worker.pipeline.progress import ProgressReporter
 
@@ -21,7 +22,7 @@ class Attempt:
     Attributes:
         job: The job with its settings.
         inputs: What it starts from.
-        store: Where fits are kept.
+        store: Where fits are kept, and what a later attempt takes over.
         folder: A place for temporary files.
         progress: Told of every step; raises where the job should not go on.
     """
@@ -40,6 +41,11 @@ class Attempt:
         """
         rows = {row["key"]: row for row in self.job.checkpoint.layers or []}
         return tuple(_as_uploaded(layer, rows.get(layer.key)) for layer in self.inputs.layers)
+
+    @property
+    def fits(self) -> KeptFits:
+        """The fits of the job's owner."""
+        return KeptFits(self.store, self.job.owner, self.folder)
 
     @property
     def weights(self) -> dict[str, Tensor]:

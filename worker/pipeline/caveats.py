@@ -69,9 +69,9 @@ def _at_chance(accuracies: Accuracies) -> Caveat | None:
         return None
     return _caveat(
         "at_chance",
-        f"the compressed model has learned nothing: it is right on {accuracies.final:.2%} of the test samples, and "
-        f"{accuracies.commonest:.2%} of them are of one class; its training collapsed or its numbers are too few: use "
-        "a smaller learning rate of the fine-tuning, or more numbers",
+        f"the compressed model is no better than a constant answer: it is right on {accuracies.final:.2%} of the test "
+        f"samples, and {accuracies.commonest:.2%} of them are of one class; its training may have collapsed, or its "
+        "numbers may be too few: use a smaller learning rate of the fine-tuning, or more numbers",
     )
 
 

@@ -154,7 +154,7 @@ def require_possible_choice(attempt: Attempt) -> None:
             raise ProblemError(
                 "dataset_invalid",
                 f"max_accuracy_drop: expected enough training samples to hold some out, got {len(held.train)}",
-                [Fault("/dataset", "every class has a single sample", "dataset_invalid")],
+                [Fault("/dataset", "too few samples of every class", "dataset_invalid")],
             )
     elif found is not None:
         most = min(found.original, most_to_measure(settings.compression, found))

@@ -43,7 +43,7 @@ def encode(
     options = fit_options(settings)
     # Equal layers start differently.
     seeded = {entry.layer.key: replace(options, seed=options.seed + i) for i, entry in enumerate(plan.entries)}
-    fitted = fit(plan, attempt.weights, moments, seeded, attempt.store, attempt.folder, on_step)
+    fitted = fit(plan, attempt.weights, moments, seeded, attempt.fits, on_step)
     round_untrained(plan, fitted, attempt.weights, settings)
     for entry in plan.entries:
         place(model, entry.layer, fitted[entry.layer.key], moments)

@@ -84,7 +84,7 @@ def _train(attempt: Attempt, samples: tuple[Tensor, Tensor]) -> None:
     model.zero_grad(set_to_none=True)  # what follows makes copies
     after = top1(model, inputs, labels, lambda done: on_step(1.0, "evaluating"))
     change = f"is right on {after:.2%} of the training samples, and was on {before:.2%}"
-    if after <= commonest < before:
+    if after <= commonest < before and before - after > HARM:
         raise TrainingDiverged(f"teacher_epochs: training has ruined the original, which {change}")
     # Either alone need not mean a worse model: it may have known these samples by heart, and may still know them.
     if tuned.loss_rose and before - after > HARM:

@@ -1,4 +1,4 @@
-"""Stage `fit`: one ADTN for each weight of the plan. A fit that was made before, by this job or another, is reused."""
+"""Stage `fit`: one ADTN for each weight of the plan. What was fitted before, by a job of the same owner, is reused."""
 
 import hashlib
 import json
@@ -22,13 +22,49 @@ from jobs.store import Store
 FIT_VERSION = 4
 
 
+class KeptFits:
+    """The fits of an owner: nobody learns from a fit that took no time what somebody else has compressed.
+
+    Args:
+        store: Where they are.
+        owner: Of the jobs.
+        folder: A place for temporary files.
+    """
+
+    def __init__(self, store: Store, owner: str, folder: Path) -> None:
+        self._store, self._path = store, folder / "fit.safetensors"
+        self._prefix = f"fits/{hashlib.sha256(owner.encode()).hexdigest()[:32]}"
+
+    def find(self, task: FitTask) -> ADTN | None:
+        """The fit of a task, if it is kept."""
+        if not self._store.get_to_file(self._key(task), self._path, missing_ok=True):
+            return None
+        kept = load_file(self._path)
+        found = ADTN(tuple(task.weight.shape), task.structure, dtype=task.weight.dtype).to(task.weight.device)
+        with torch.no_grad():
+            found.gates.copy_(kept["gates"])
+        found.relative_error = float(kept["relative_error"])
+        return found
+
+    def keep(self, task: FitTask, found: ADTN) -> None:
+        """Keep the fit of a task."""
+        tensors = {
+            "gates": found.gates.detach().cpu(),
+            "relative_error": torch.tensor(found.relative_error, dtype=torch.float64),
+        }
+        save_file(tensors, self._path)
+        self._store.put_file(self._key(task), self._path)
+
+    def _key(self, task: FitTask) -> str:
+        return f"{self._prefix}/{fingerprint(task)}.safetensors"
+
+
 def fit(
     plan: Plan,
     state: Mapping[str, Tensor],
     moments: Mapping[str, InputMoments],
     options: Mapping[str, FitOptions],
-    store: Store,
-    folder: Path,
+    kept: KeptFits,
     on_step: Callable[[float, str], None],
 ) -> dict[str, ADTN]:
     """Fit every weight of `plan`, equal structures as one batch.
@@ -38,16 +74,14 @@ def fit(
         state: The model's weights by key, on the device that fits.
         moments: For some of the keys the moments of the layer's inputs: see `adtn.fit`.
         options: Steps, learning rate and seed, by the layer's key.
-        store: Where fits are kept, each as soon as its batch is made, so that a later attempt resumes after it.
-        folder: A place for temporary files.
+        kept: Where fits are kept, each as soon as its batch is made, so that a later attempt resumes after it.
         on_step: Called with the share done, 0 to 1, and a message.
 
     Returns:
         The ADTN of each layer's key; that of a group is the group's.
     """
     tasks = [_task(entry, state, moments, options[entry.layer.key]) for entry in plan.entries]
-    keys = [f"fits/{fingerprint(task)}.safetensors" for task in tasks]
-    found = [stored_fit(key, task, store, folder) for key, task in zip(keys, tasks, strict=True)]
+    found = [kept.find(task) for task in tasks]
     missing = [i for i, fitted in enumerate(found) if fitted is None]
     done = [float(fitted is not None) for fitted in found]
 
@@ -58,7 +92,7 @@ def fit(
 
     for number, fitted in fit_each([tasks[i] for i in missing], report):
         i = missing[number]
-        keep_fit(fitted, keys[i], store, folder)
+        kept.keep(tasks[i], fitted)
         found[i] = fitted
     return {entry.layer.key: fitted for entry, fitted in zip(plan.entries, found, strict=True) if fitted is not None}
 
@@ -93,29 +127,3 @@ def fingerprint(task: FitTask) -> str:
         if tensor is not None:
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def stored_fit(key: str, task: FitTask, store: Store, folder: Path) -> ADTN | None:
-    """The fit that is kept under `key`, if there is one."""
-    path = folder / "fit.safetensors"
-    if not store.get_to_file(key, path, missing_ok=True):
-        return None
-    kept = load_file(path)
-    found = ADTN(tuple(task.weight.shape), task.structure, dtype=task.weight.dtype).to(task.weight.device)
-    with torch.no_grad():
-        found.gates.copy_(kept["gates"])
-    found.relative_error = float(kept["relative_error"])
-    return found
-
-
-def keep_fit(found: ADTN, key: str, store: Store, folder: Path) -> None:
-    """Keep a fit under `key`."""
-    path = folder / "fit.safetensors"
-    save_file(
-        {
-            "gates": found.gates.detach().cpu(),
-            "relative_error": torch.tensor(found.relative_error, dtype=torch.float64),
-        },
-        path,
-    )
-    store.put_file(key, path)

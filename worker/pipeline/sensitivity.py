@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import adtn
 from adtn.candidates import Candidates
 from adtn.curve import Curve, evened, measured
+from adtn.errors import TrainingDiverged
 from adtn.layer import Layer
 from adtn.losses import Classes, distillation_loss
 from adtn.module import ADTN
@@ -27,7 +29,7 @@ from worker.pipeline.progress import within
 from worker.pipeline.search import OutOfTime
 
 BROKEN = 1e6
-"""Stands for a loss that is not finite."""
+"""Stands for a loss that is not finite, and for that of a fit that diverged."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def measure(
     for number, plan in enumerate(plans):
         step = within(on_step, number / len(plans), (number + 1) / len(plans))
         try:
-            fitted = _quick_fits(attempt, plan, moments, within(step, 0.0, 0.5))
+            fitted = _fitted(attempt, plan, moments, within(step, 0.0, 0.5))
             for key, point in _losses(plan, fitted, loss, moments, within(step, 0.5, 1.0)).items():
                 points[key].append(point)
         except OutOfTime:
@@ -107,7 +109,8 @@ def _losses(
     """For each key of a plan the numbers and the loss that they come with."""
     found: dict[str, tuple[int, float]] = {}
     for number, entry in enumerate(plan.entries):
-        found[entry.layer.key] = entry.parameters, _finite(loss(entry.layer, fitted[entry.layer.key], moments))
+        one = fitted.get(entry.layer.key)
+        found[entry.layer.key] = entry.parameters, BROKEN if one is None else _finite(loss(entry.layer, one, moments))
         on_step((number + 1) / len(plan.entries), f"measuring layers: {entry.layer.name}")
     return found
 
@@ -117,6 +120,20 @@ def _curves(candidates: Candidates, points: Mapping[str, list[tuple[int, float]]
     if not all(points.values()):
         return {}
     return evened({item.layer.key: measured(points[item.layer.key], item.layer.entries) for item in candidates.items})
+
+
+def _fitted(
+    attempt: Attempt, plan: Plan, moments: Mapping[str, InputMoments], on_step: Callable[[float, str], None]
+) -> dict[str, ADTN]:
+    """Quick fits of a plan, without those that diverge."""
+    try:
+        return _quick_fits(attempt, plan, moments, on_step)
+    except TrainingDiverged:  # of one, which ends the others of its batch
+        found: dict[str, ADTN] = {}
+        for entry in plan.entries:
+            with suppress(TrainingDiverged):
+                found |= _quick_fits(attempt, Plan((entry,)), moments, on_step)
+        return found
 
 
 def _quick_fits(
@@ -129,7 +146,7 @@ def _quick_fits(
     def report(done: float, message: str) -> None:
         on_step(done, f"measuring layers: {message}")
 
-    return fit(plan, attempt.weights, moments, alike, attempt.store, attempt.folder, report)
+    return fit(plan, attempt.weights, moments, alike, attempt.fits, report)
 
 
 def _weight_loss(_layer: Layer, fitted: ADTN, _moments: Mapping[str, InputMoments]) -> float:

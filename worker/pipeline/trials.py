@@ -74,7 +74,7 @@ class Measured:
     Attributes:
         accuracy: Of the model as it was trained or as it was fitted, whichever counts; None if neither does.
         tuned: What the training took; None if the model counts as it was fitted.
-        loss_rose: Whether the training made the model worse, or diverged.
+        loss_rose: Whether the training made the model worse, or it or the fit diverged.
         collapsed: Whether it came to nothing.
     """
 
@@ -226,12 +226,15 @@ class Trials:
     def _compressed(self, plan: Plan) -> Measured:
         """Fit, fine-tune on what is not held out, measure on what is.
 
-        Whichever is nearer to the original counts, as fitted or as trained. A training that diverges counts for
-        nothing: another size may well be trained. Gates in few bits are nothing without training.
+        Whichever is nearer to the original counts, as fitted or as trained. A fit or a training that diverges counts
+        for nothing: another size may well be fitted and trained. Gates in few bits are nothing without training.
         """
         step, settings = self._step_of(plan), self._attempt.job.settings
         model = copy.deepcopy(self._attempt.inputs.model)
-        encode(model, plan, self._moments, self._attempt, within(step, 0.0, 0.2))
+        try:
+            encode(model, plan, self._moments, self._attempt, within(step, 0.0, 0.2))
+        except TrainingDiverged:
+            return Measured(None, None, loss_rose=True, collapsed=True)
         fitted: float | None = None
         if settings.compression.gate_bits is None:  # else the gates are rounded in training
             fitted = self._accuracy(model, within(step, 0.2, 0.25))
