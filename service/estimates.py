@@ -6,6 +6,13 @@ and runs the batch through the model (`service.fine_tuning`), each layer at the 
 (`service.positions`); natural-gradient steps lead gradients of single samples to the gates, and multiply a matrix for
 each. The original may be trained further before. A measured layer takes a few short fits more, and the network once for
 each; a search takes the whole once a trial.
+
+An evaluation costs its samples' way through the network. Counted are: the samples for the moments of layers' inputs;
+the test split for the original, the fitted and the compressed model, for the original that was trained further, and for
+each artifact that is opened to verify it; single samples for the latency; of a further training of the original the
+looks before and after it; and in a search the held-out samples for the original, for what trials are compared with, and
+for each trial as fitted and as trained. Not counted are reading and writing files, and what networks do besides
+multiplying weights.
 """
 
 import math
@@ -28,13 +35,13 @@ from jobs.planning import (
 )
 from jobs.schemas.jobs import Estimate, EstimatedLayer, EstimatedSearch, EstimatedSize
 from jobs.schemas.settings import JobSettings
+from service.estimated_memory import BYTES_OF_DTYPE, DEFAULT_BYTES, peak_memory
 from service.fine_tuning import (
     Tuning,
+    has_control,
     operations,
     original_operations,
     original_steps,
-    sample_shape,
-    splits_of,
     tuning,
 )
 from service.planning import layers_in
@@ -52,24 +59,12 @@ SECONDS_A_GATE = 4e-5
 CURVATURE_OPERATIONS_A_SECOND = 6e9
 """Of the products of small matrices in natural-gradient steps."""
 START_SECONDS = 10.0
-START_BYTES = 600 * 1024**2
-FROZEN_COPIES = 3
-"""Of the checkpoint in memory: the file's, the model's and the teacher's."""
-TRAINED_COPIES = 6
-"""With the gradients and Adam's two moments of all that stays dense."""
-CORRECTED_COPIES = 1
-"""With the original as it was trained further, which is evaluated at the end."""
-DECODING_TENSORS = 4
-"""Of the size of a weight, at any depth, for decoding it and for the gradient (docs/contraction.md)."""
-FIT_TENSORS = 3
-"""Further ones of the fit: the weight, its difference from the network, and that weighted by the inputs' moments."""
-OUTPUTS_OF_A_LAYER = 3
-"""Tensors of the size of a layer's outputs that a training step holds: its own, those of its norm and activation."""
-NATURAL_MATRICES = 4
-"""Of as many rows as numbers are trained: the curvature, its mean, that damped, and its factor."""
-
-BYTES_OF_DTYPE = {"float64": 8, "F64": 8, "float16": 2, "F16": 2, "bfloat16": 2, "BF16": 2}
-DEFAULT_BYTES = 4
+MOMENT_SAMPLES = 2000
+"""That the moments of layers' inputs are of, at most."""
+LOOKED_AT_FURTHER = 10_000
+"""Training samples, at most, on which a further training of the original is judged: before it and after it."""
+LATENCY_SAMPLES = 66
+"""Given one by one to the original and the compressed model, 33 to each."""
 
 PLANNED = ("layers", "parameters", "bytes", "fine_tuning")
 """What follows from the plan."""
@@ -80,8 +75,9 @@ SEARCHED = (
     "trials, the memory that of the one that takes most"
 )
 HOPELESS = (
-    "a trial is expected to take longer than search.max_minutes allows for the whole search: the job would end without "
-    "an answer; raise that cap, or make the fine-tuning shorter"
+    "the first trial, with what comes before it, is expected to take longer than search.max_minutes allows for the "
+    "whole search: the job would end without an answer; raise that cap, make the fine-tuning shorter, or give fewer "
+    "samples to evaluate"
 )
 CODED = "the bytes of gates in few bits are an upper bound: how far entropy coding gets below depends on the integers"
 
@@ -112,16 +108,20 @@ def estimate(
     # single trial is of the largest.
     first = len(plans) // 2 if settings.search.max_trials > 1 else -1
     once = _fit_seconds(settings, plans[first]) + _tune_seconds(settings, plans[first], works[first])
-    teacher = _original_seconds(settings, checkpoint, work, settings.fine_tune.teacher_epochs)
-    search = _search(settings, plans, checkpoint, once) if is_searched(settings.compression) else None
+    teacher = _teacher_seconds(settings, checkpoint, work)
+    a_trial = once + _looks_at_a_trial(settings) * _evaluation_seconds(work, work.heldout)
+    search = _search(settings, plans, checkpoint, a_trial) if is_searched(settings.compression) else None
     measured = to_measure(settings.compression, layers_in(checkpoint))
-    before = _measuring_seconds(settings, measured, work) if measured else 0.0
+    among = work.not_held_out if search or measured else work.samples
+    before = _evaluation_seconds(work, min(MOMENT_SAMPLES, among))
+    if measured:
+        before += _measuring_seconds(settings, measured, work)
     if search:
-        before += _control_seconds(settings, checkpoint, dataset, work)
+        before += _evaluation_seconds(work, work.heldout) + _control_seconds(settings, checkpoint, work)
     is_hopeless = search is not None and before + search.seconds_a_trial > search.max_seconds
     if search:
         before = min(before + search.trials * search.seconds_a_trial, search.max_seconds)
-    seconds = round(START_SECONDS + teacher + before + once)
+    seconds = round(START_SECONDS + teacher + before + once + _evaluation_seconds(work, _test_samples(settings, work)))
     of_plan = PLANNED if search or measured else () if gate_bits is None else ("bytes",)
     return Estimate(
         layers=layers,
@@ -130,7 +130,7 @@ def estimate(
         bytes=_size(sum(layer.original_bytes for layer in layers), sum(layer.compressed_bytes for layer in layers)),
         seconds=seconds,
         memory_bytes=max(
-            _memory(settings, tried, its, checkpoint, dataset) for tried, its in zip(plans, works, strict=True)
+            peak_memory(settings, tried, its, checkpoint, dataset) for tried, its in zip(plans, works, strict=True)
         ),
         fine_tuning=work.view() if work.steps else None,
         rough=[*of_plan, "seconds", "memory_bytes"],
@@ -150,18 +150,18 @@ def _too_long(task_limit_s: float) -> str:
     """The note where a job would not end in time."""
     return (
         f"a job may take {task_limit_s / 3600:g} hours here, and fails with time_limit after that: make the "
-        "fine-tuning shorter, search less, or ask for a larger ADTN_TASK_LIMIT_S"
+        "fine-tuning shorter, search less, test on fewer samples, or ask for a larger ADTN_TASK_LIMIT_S"
     )
 
 
-def _search(settings: JobSettings, plans: Sequence[Plan], checkpoint: FileRecord, once: float) -> EstimatedSearch:
+def _search(settings: JobSettings, plans: Sequence[Plan], checkpoint: FileRecord, a_trial: float) -> EstimatedSearch:
     original = checkpoint.parameters
     smallest, largest = (_size(original, original - plan.saved) for plan in (plans[0], plans[-1]))
     return EstimatedSearch(
         smallest=smallest,
         largest=largest,
         trials=most_trials(len(plans), settings.search.max_trials),
-        seconds_a_trial=round(once, 1),
+        seconds_a_trial=round(a_trial, 1),
         max_seconds=60 * settings.search.max_minutes,
     )
 
@@ -171,9 +171,7 @@ def _measuring_seconds(settings: JobSettings, measured: Candidates, work: Tuning
     together = plans_to_measure(measured, most_to_measure(settings.compression, measured))
     entries = [entry for plan in together for entry in plan.entries]
     fits = min(QUICK_STEPS, settings.fit.steps) * sum(map(_decode_seconds, entries))
-    flops = 2 * (work.dense_work + work.encoded_work)
-    samples = min(work.heldout, samples_looked_at(flops))
-    looks = len(entries) * samples * flops / OPERATIONS_A_SECOND
+    looks = len(entries) * _evaluation_seconds(work, min(work.heldout, samples_looked_at(work.forward)))
     return min(fits + looks, MEASURING_TIME * 60 * settings.search.max_minutes)
 
 
@@ -215,6 +213,23 @@ def _tune_seconds(settings: JobSettings, plan: Plan, work: Tuning) -> float:
     return work.steps * step + passes + _natural_seconds(settings, plan, work)
 
 
+def _evaluation_seconds(work: Tuning, samples: int) -> float:
+    """Of so many samples' way through the network; none where there are no data."""
+    return samples * work.forward / OPERATIONS_A_SECOND
+
+
+def _test_samples(settings: JobSettings, work: Tuning) -> int:
+    """How many samples take that way at the end: the test split for each model and artifact, and those for latency."""
+    models = 4 if settings.fine_tune.teacher_epochs else 3
+    artifacts = len(settings.exports) + ("adtn" in settings.exports)  # opened by the loader beside it, too
+    return work.test * (models + artifacts) + (LATENCY_SAMPLES if work.test else 0)
+
+
+def _looks_at_a_trial(settings: JobSettings) -> int:
+    """How often a trial takes the held-out samples: as fitted, unless gates in few bits come of training, and after."""
+    return 2 if settings.compression.gate_bits is None else 1
+
+
 def _original_seconds(settings: JobSettings, checkpoint: FileRecord, work: Tuning, epochs: int) -> float:
     """Of training the original further."""
     step = work.layers * SECONDS_A_LAYER + checkpoint.parameters * SECONDS_A_NUMBER
@@ -222,11 +237,26 @@ def _original_seconds(settings: JobSettings, checkpoint: FileRecord, work: Tunin
     return original_steps(settings, work, epochs) * step + passes
 
 
-def _control_seconds(settings: JobSettings, checkpoint: FileRecord, dataset: FileRecord | None, work: Tuning) -> float:
-    """Of the original that trials are compared with, trained as they are; none where another split is held out."""
-    if "val" in splits_of(dataset) or settings.fine_tune.dense == "freeze":
+def _teacher_seconds(settings: JobSettings, checkpoint: FileRecord, work: Tuning) -> float:
+    """Of the original's training before all else, and of the looks before and after it."""
+    epochs = settings.fine_tune.teacher_epochs
+    if not epochs:
         return 0.0
-    return _original_seconds(settings, checkpoint, work, settings.fine_tune.epochs)
+    among = work.not_held_out if is_searched(settings.compression) else work.samples
+    looks = 2 * _evaluation_seconds(work, min(LOOKED_AT_FURTHER, among))
+    return _original_seconds(settings, checkpoint, work, epochs) + looks
+
+
+def _control_seconds(settings: JobSettings, checkpoint: FileRecord, work: Tuning) -> float:
+    """Of the original that trials are compared with: trained as they are, and two looks at it.
+
+    One is at the held-out samples, the other at as many that it was trained on.
+    """
+    trained = has_control(settings, work)
+    if work.validated or not (trained or settings.fine_tune.teacher_epochs):
+        return 0.0
+    looks = 2 * _evaluation_seconds(work, work.heldout)
+    return looks + (_original_seconds(settings, checkpoint, work, settings.fine_tune.epochs) if trained else 0.0)
 
 
 def _natural_seconds(settings: JobSettings, plan: Plan, work: Tuning) -> float:
@@ -234,24 +264,3 @@ def _natural_seconds(settings: JobSettings, plan: Plan, work: Tuning) -> float:
     observed = settings.fine_tune.natural_epochs * work.samples * OBSERVED
     decoding = sum(_decode_seconds(entry) for entry in plan.entries)
     return observed * (decoding + work.trained**2 / CURVATURE_OPERATIONS_A_SECOND)
-
-
-def _memory(settings: JobSettings, plan: Plan, work: Tuning, checkpoint: FileRecord, dataset: FileRecord | None) -> int:
-    """The copies of the model, tensors of the largest weight, outputs of a training step, the curvature, the data."""
-    largest = max((entry.structure.size for entry in plan.entries), default=0)
-    data = _data_bytes(settings, dataset) if dataset else 0
-    copies = FROZEN_COPIES if settings.fine_tune.dense == "freeze" else TRAINED_COPIES
-    copies += CORRECTED_COPIES if settings.fine_tune.teacher_epochs else 0
-    numbers = (DECODING_TENSORS + FIT_TENSORS) * largest
-    if settings.fine_tune.natural_epochs:
-        numbers += NATURAL_MATRICES * work.trained**2
-    if work.steps or settings.fine_tune.teacher_epochs:
-        at_once = math.ceil(settings.fine_tune.batch_size / settings.fine_tune.accumulate)
-        numbers += OUTPUTS_OF_A_LAYER * min(at_once, work.samples) * work.outputs
-    return START_BYTES + copies * checkpoint.bytes + 4 * numbers + data
-
-
-def _data_bytes(settings: JobSettings, dataset: FileRecord) -> int:
-    """Bytes of all samples in single precision, in the size that images are resized to."""
-    samples = sum(splits_of(dataset).values())
-    return DEFAULT_BYTES * samples * math.prod(sample_shape(settings, dataset))

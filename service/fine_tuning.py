@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from adtn.plan import Plan
 from jobs.catalogue import ARCHITECTURES, DATASETS, split_name
 from jobs.files import FileRecord
-from jobs.planning import HELD_OUT_SHARE, MOST_KEPT_BYTES
+from jobs.planning import HELD_OUT_SHARE, MOST_KEPT_BYTES, is_searched
 from jobs.schemas.jobs import EstimatedFineTuning
 from jobs.schemas.settings import FineTuneSettings, JobSettings
 from service.planning import layers_in
 from service.positions import positions
 
+MOST_HELD_OUT = 10_000
+"""Samples that a worker holds out at most, of either split."""
 BYTES_OF_PRECISION = {"float32": 4, "bfloat16": 2}
 
 KEPT = (
@@ -31,6 +33,8 @@ class Tuning:
     Attributes:
         samples: Of the training split; 0 without data.
         heldout: Those that choices are made by: of the validation split, or else of the training split.
+        validated: Whether they are of a validation split, so that no trained sample is held out.
+        test: Samples of the test split; 0 without data.
         steps: Of the optimiser; 0 if nothing is trained.
         dense: Numbers of what stays dense, tied ones once.
         gates: Numbers that the gates have.
@@ -48,6 +52,8 @@ class Tuning:
 
     samples: int
     heldout: int
+    validated: bool
+    test: int
     steps: int
     dense: int
     gates: int
@@ -61,6 +67,16 @@ class Tuning:
     frozen: bool
     augmented: bool
     outputs_too_large: bool
+
+    @property
+    def not_held_out(self) -> int:
+        """Training samples that are left where some are held out."""
+        return self.samples if self.validated else self.samples - self.heldout
+
+    @property
+    def forward(self) -> int:
+        """Floating-point operations of one sample's way through the network, two a multiplication."""
+        return 2 * (self.dense_work + self.encoded_work)
 
     @property
     def trained(self) -> int:
@@ -93,7 +109,8 @@ def tuning(settings: JobSettings, plan: Plan, checkpoint: FileRecord, dataset: F
         checkpoint: The file, inspected.
         dataset: The data set, if it is a file.
     """
-    samples = _samples(settings, dataset)
+    splits = splits_of(settings, dataset)
+    samples, validated = splits.get("train", 0), "val" in splits
     steps = settings.fine_tune.epochs * math.ceil(samples / settings.fine_tune.batch_size)
     frozen = settings.fine_tune.dense == "freeze"
     augmented = settings.augment is not None and settings.augment.changes_images
@@ -114,7 +131,9 @@ def tuning(settings: JobSettings, plan: Plan, checkpoint: FileRecord, dataset: F
     encoded = sum(work[weight.name] for entry in plan.entries for weight in entry.layer.weights)
     return Tuning(
         samples=samples,
-        heldout=splits_of(dataset).get("val") or round(HELD_OUT_SHARE * samples),
+        heldout=min(MOST_HELD_OUT, splits["val"] if validated else round(HELD_OUT_SHARE * samples)),
+        validated=validated,
+        test=splits.get("test", 0),
         steps=steps,
         dense=checkpoint.parameters - plan.original,
         gates=plan.parameters,
@@ -154,9 +173,15 @@ def original_steps(settings: JobSettings, work: Tuning, epochs: int) -> int:
     return epochs * math.ceil(work.samples / settings.fine_tune.batch_size)
 
 
+def has_control(settings: JobSettings, work: Tuning) -> bool:
+    """Whether the original is trained as trials are: not with a split of its own held out, nor for gates alone."""
+    searched, options = is_searched(settings.compression), settings.fine_tune
+    return searched and not work.validated and options.epochs > 0 and options.dense != "freeze"
+
+
 def original_operations(work: Tuning, epochs: int) -> int:
     """Floating-point operations of these steps: forward once, and backward twice."""
-    return 2 * 3 * epochs * work.samples * (work.dense_work + work.encoded_work)
+    return 3 * epochs * work.samples * work.forward
 
 
 def sample_shape(settings: JobSettings, dataset: FileRecord | None) -> tuple[int, ...]:
@@ -171,17 +196,13 @@ def sample_shape(settings: JobSettings, dataset: FileRecord | None) -> tuple[int
     return tuple(size for size in shape if size is not None)  # a job on images of several sizes fails without a size
 
 
-def _samples(settings: JobSettings, dataset: FileRecord | None) -> int:
-    """Inputs of the training split, as far as they are known; 0 without data."""
+def splits_of(settings: JobSettings, dataset: FileRecord | None) -> dict[str, int]:
+    """Samples of each split, as far as they are known; none without data."""
     if dataset is not None:
-        return splits_of(dataset).get("train", 0)
-    return DATASETS[settings.dataset].train if settings.dataset in DATASETS else 0
-
-
-def splits_of(dataset: FileRecord | None) -> dict[str, int]:
-    """Samples of each split of a file."""
-    found: dict[str, int] = (dataset.summary or {}).get("splits", {}) if dataset is not None else {}
-    return found
+        found: dict[str, int] = (dataset.summary or {}).get("splits", {})
+        return found
+    known = DATASETS.get(settings.dataset or "")
+    return {} if known is None else {"train": known.train, "test": known.test}
 
 
 def _steady(settings: JobSettings, plan: Plan, checkpoint: FileRecord) -> tuple[tuple[str, ...], int | None]:

@@ -13,6 +13,8 @@ SEARCH_SHARE = 0.75
 """Of the longest that a job may take, the most that a search may."""
 MOST_SHAPES = 200
 """The first plan for a shape takes up to a second; models that people train have some tens of shapes."""
+MOST_SHAPES_OF_GIVEN_FORM = 2000
+"""Of structures whose form is given, for a shape a millisecond."""
 
 
 def check_names(settings: JobSettings) -> None:
@@ -98,7 +100,7 @@ def is_planned_here(settings: CompressionSettings, checkpoint: FileRecord) -> bo
     Raises:
         ProblemError: layer_not_found, layer_not_eligible or group_invalid.
     """
-    return shapes_to_plan(settings, layers_in(checkpoint)) <= MOST_SHAPES
+    return shapes_to_plan(settings, layers_in(checkpoint)) <= _most_shapes(settings)
 
 
 def plans_while_waiting(settings: CompressionSettings, checkpoint: FileRecord) -> list[Plan]:
@@ -107,14 +109,18 @@ def plans_while_waiting(settings: CompressionSettings, checkpoint: FileRecord) -
     Raises:
         ProblemError: resource_limit where it is not; or as `plans_for`.
     """
-    shapes = shapes_to_plan(settings, layers_in(checkpoint))
-    if shapes > MOST_SHAPES:
+    shapes, most = shapes_to_plan(settings, layers_in(checkpoint)), _most_shapes(settings)
+    if shapes > most:
         detail = (
-            f"expected layers of at most {MOST_SHAPES} shapes, for which structures are chosen while you wait, got "
+            f"expected layers of at most {most} shapes, for which structures are chosen while you wait, got "
             f"{shapes}; a job for them may be created all the same"
         )
         raise fault("resource_limit", "/compression/structure", detail)
     return plans_for(settings, checkpoint)
+
+
+def _most_shapes(settings: CompressionSettings) -> int:
+    return MOST_SHAPES if settings.structure == "auto" else MOST_SHAPES_OF_GIVEN_FORM
 
 
 def layers_in(checkpoint: FileRecord) -> list[Layer]:
@@ -123,7 +129,11 @@ def layers_in(checkpoint: FileRecord) -> list[Layer]:
 
 
 def layer_views(checkpoint: FileRecord) -> list[FileLayer]:
-    """The layers as they are sent."""
+    """The layers as they are sent.
+
+    What is predicted is an upper bound and follows from the shape at once. The planner's own choice takes up to seconds
+    for each new shape, so a list of some tens of layers would take as long as a job's plan: an estimate tells it.
+    """
     return [
         FileLayer(
             name=layer["name"],

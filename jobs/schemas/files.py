@@ -41,5 +41,8 @@ class FileLayer(BaseModel):
     eligible: bool
     reason: str | None = Field(description="Why it cannot be encoded.")
     predicted_parameters: int | None = Field(
-        description="Numbers that an ADTN stores at most where a job has no target; null where not eligible."
+        description="The most numbers that are stored for it by a job without a target that leaves the structure to "
+        "the planner: those of a brick-wall of two TN layers. Of the structures with no more numbers the planner takes "
+        "the one that it prefers, which has as many or somewhat fewer; `POST /v1/jobs/estimate` says how many. "
+        "Null where not eligible."
     )

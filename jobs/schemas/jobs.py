@@ -88,9 +88,12 @@ class EstimatedSearch(BaseModel):
     smallest: EstimatedSize = Field(description="Of the whole model, as in the report's trials.")
     largest: EstimatedSize
     trials: int = Field(description="At most; each halves the sizes that remain, and those left over look once more.")
-    seconds_a_trial: float = Field(description="Of the size with which the search begins.")
+    seconds_a_trial: float = Field(
+        description="Of the size with which the search begins: its fit, its training, and the held-out samples' passes."
+    )
     max_seconds: float = Field(
-        description="The cap on the whole search: measuring layers, the control, and all trials."
+        description="The cap on the whole search: measuring layers, the original and the control on held-out samples, "
+        "and all trials."
     )
 
 
@@ -117,8 +120,11 @@ class Estimate(BaseModel):
     bytes: EstimatedSize = Field(
         description="Of the encoded layers together: of their gates in the artifact. An upper bound with `gate_bits`."
     )
-    seconds: float = Field(description="Rough, on two CPU cores; fine-tuning is counted where the data are known.")
-    memory_bytes: int = Field(description="Rough peak of the worker.")
+    seconds: float = Field(
+        description="Rough, on two CPU cores; where the data are known, fine-tuning is counted and every evaluation: "
+        "of the models, of each artifact that is verified, and of trials."
+    )
+    memory_bytes: int = Field(description="Rough peak of the worker, with the process that verifies its artifacts.")
     rough: list[str] = Field(description="Which of these values are rough.")
     search: EstimatedSearch | None = Field(
         default=None, description="Where an accuracy is asked for: sizes above are then those of the largest trial."

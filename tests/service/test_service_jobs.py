@@ -2,7 +2,9 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -437,11 +439,12 @@ def test_an_estimate_counts_the_images_in_the_size_that_the_job_gives_them(
         return found
 
     samples = 4 * 1000 * (64**2 - 32**2)
-    assert estimate(64, 0)["memory_bytes"] - estimate(32, 0)["memory_bytes"] == samples
+    # Twice: a second process reads them, to verify the artifacts, while the first still holds them.
+    assert estimate(64, 0)["memory_bytes"] - estimate(32, 0)["memory_bytes"] == 2 * samples
     assert estimate(64, 1000)["seconds"] > 2 * estimate(32, 1000)["seconds"]
-    # A training step besides holds the outputs of 64 samples, or of 16 if it is cut in four.
-    outputs = [estimate(64, 1, accumulate=parts)["memory_bytes"] - estimate(64, 0)["memory_bytes"] for parts in (1, 4)]
-    assert outputs[0] == 4 * outputs[1] > 0
+    # A training step holds the outputs of 800 samples, or of half or a quarter of them if it is cut.
+    whole, half, quarter = (estimate(64, 1, batch_size=800, accumulate=parts)["memory_bytes"] for parts in (1, 2, 4))
+    assert whole - half == 2 * (half - quarter) > 0
 
 
 def test_an_estimate_knows_that_each_size_of_a_layer_is_measured_with_the_whole_network(
@@ -490,6 +493,10 @@ def test_no_request_waits_for_the_plan_of_very_many_shapes(
         assert api.post("/v1/jobs", json=wish).status_code == 202
     chosen = {"structure": {"depth": 2}, "target": {"ratio": 10}}
     assert api.post("/v1/jobs/estimate", json={"checkpoint": checkpoint, "compression": chosen}).status_code == 200
+    worker.inspect(larger := upload(), [layer(f"fc{i}", 64, 64 + i) for i in range(2100)])
+    wish = {"checkpoint": larger, "compression": chosen}
+    problem(api.post("/v1/jobs/estimate", json=wish), 422, "resource_limit")
+    assert api.post("/v1/jobs", json=wish).status_code == 202
 
 
 def test_an_estimate_says_where_a_job_would_not_end_in_time(
@@ -587,9 +594,9 @@ def test_an_estimate_says_what_is_trained_and_what_is_computed_once(checkpoint: 
         "cached_bytes": 0,
     }
     assert (whole["notes"], gates["seconds"] <= whole["seconds"]) == ([], True)
-    # Half of the copies of the checkpoint: no gradient and no moments of Adam for what is frozen.
-    size = api.get(f"/v1/files/{checkpoint}").json()["bytes"]
-    assert whole["memory_bytes"] - gates["memory_bytes"] == 3 * size
+    # No gradient, no moments of Adam and no tensor of its step for what is frozen.
+    frozen = whole["fine_tuning"]["trained_parameters"] - gates["fine_tuning"]["trained_parameters"]
+    assert whole["memory_bytes"] - gates["memory_bytes"] == 4 * 4 * frozen
     along = estimate({"dense": "freeze", "epochs": 2, "natural_epochs": 1})
     assert along["memory_bytes"] - gates["memory_bytes"] == 4 * 4 * numbers**2
 
@@ -633,3 +640,21 @@ def test_no_json_makes_an_error_of_the_server(body: Any, api: httpx.Client) -> N
         answer = api.post(path, content=content, headers={"Content-Type": "application/json"})
         assert answer.status_code in (400, 422), answer.text
         problem(answer, answer.status_code, answer.json()["code"])
+
+
+def test_others_are_answered_while_plans_are_made(
+    upload: Callable[..., str], worker: Worker, api: httpx.Client
+) -> None:
+    large = upload()
+    worker.inspect(large, [layer(f"l{i}", 16, 16) for i in range(1500)])
+    wish = {"checkpoint": large, "compression": {"layers": ["*"], "structure": {}, "target": {"ratio": 1.01}}}
+    with ThreadPoolExecutor(60) as pool:
+        estimates = [
+            pool.submit(httpx.post, f"{api.base_url}/v1/jobs/estimate", json=wish, timeout=600) for _ in range(60)
+        ]
+        while not any(each.done() for each in estimates):  # so all have arrived
+            time.sleep(0.05)
+        assert api.get("/livez").status_code == api.get("/v1/jobs").status_code == api.get("/readyz").status_code == 200
+        answered = sum(each.done() for each in estimates)
+        assert {each.result().status_code for each in estimates} == {200}
+    assert answered < 20, "else they waited for a thread of those that plan"
