@@ -1,7 +1,9 @@
 """Share out numbers over layers: where one more lowers the loss most, there it goes. No torch here."""
 
 import heapq
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 from adtn.candidates import Candidate, Candidates
@@ -23,6 +25,11 @@ class Option(NamedTuple):
     structure: AnyStructure | None
 
 
+_Step = tuple[float, int, int, int]
+"""A step up a ladder: what it adds to the loss for each number, at most 0; the layer's numbers after it; the place of
+the layer; and the place on its ladder that it leads to."""
+
+
 def allocate(candidates: Candidates, target: Target, curves: Mapping[str, Curve] | None = None) -> Plan:
     """Choose a structure for each candidate, within a target.
 
@@ -40,21 +47,44 @@ def allocate(candidates: Candidates, target: Target, curves: Mapping[str, Curve]
     Raises:
         PlanError: target_unreachable, with the smallest reachable size.
     """
-    limit = target.limit(candidates.original)
-    if candidates.smallest > limit:
-        layers = [item.layer for item in candidates.items]
-        raise PlanError("target_unreachable", target_unreachable(target, layers, candidates.smallest))
-    least_ratio = AUTO_MIN_RATIO if candidates.may_stay_dense else 1.0
-    ladders = [_options(item, curves or {}, least_ratio) for item in candidates.items]
-    if candidates.may_stay_dense:
-        chosen = _climb_to_dense(ladders, [item.layer.entries for item in candidates.items], limit)
-    else:
-        chosen = _climb(ladders, limit)
-    pairs = [(item.layer, option.structure) for item, option in zip(candidates.items, chosen, strict=True)]
-    return Plan(
-        tuple(PlanEntry(layer, structure) for layer, structure in pairs if structure is not None),
-        (*candidates.skipped, *(Skipped(layer, STAYS_DENSE) for layer, structure in pairs if structure is None)),
-    )
+    return Allocation(candidates, curves).within(target)
+
+
+class Allocation:
+    """Plans of several sizes for the same candidates, each as `allocate` makes it; what they share is computed once.
+
+    Args:
+        candidates: As in `allocate`.
+        curves: As in `allocate`.
+    """
+
+    def __init__(self, candidates: Candidates, curves: Mapping[str, Curve] | None = None) -> None:
+        least_ratio = AUTO_MIN_RATIO if candidates.may_stay_dense else 1.0
+        self._candidates = candidates
+        self._ladders: list[_Ladder] = []
+        for layer, item in enumerate(candidates.items):
+            options = _options(item, curves or {}, least_ratio)
+            if candidates.may_stay_dense:
+                options.append(Option(item.layer.entries, 0.0, None))
+            self._ladders.append(_Ladder(layer, options))
+
+    def within(self, target: Target) -> Plan:
+        """The plan for a target.
+
+        Raises:
+            PlanError: As `allocate`.
+        """
+        found = self._candidates
+        limit = target.limit(found.original)
+        if found.smallest > limit:
+            layers = [item.layer for item in found.items]
+            raise PlanError("target_unreachable", target_unreachable(target, layers, found.smallest))
+        chosen = (_climb_to_dense if found.may_stay_dense else _climb)(self._ladders, limit)
+        pairs = [(item.layer, option.structure) for item, option in zip(found.items, chosen, strict=True)]
+        return Plan(
+            tuple(PlanEntry(layer, structure) for layer, structure in pairs if structure is not None),
+            (*found.skipped, *(Skipped(layer, STAYS_DENSE) for layer, structure in pairs if structure is None)),
+        )
 
 
 def by_default(candidates: Candidates) -> Plan:
@@ -79,58 +109,79 @@ def _within(candidate: Candidate, numbers: int) -> AnyStructure:
 def _options(candidate: Candidate, curves: Mapping[str, Curve], least_ratio: float) -> list[Option]:
     """The rungs that make a layer at least so many times smaller: with less to gain it may as well stay dense."""
     curve = curves.get(candidate.layer.key) or even(candidate.layer.entries)
-    rungs = [rung for rung in candidate.rungs if rung.parameters * least_ratio <= candidate.layer.room]
+    room = candidate.layer.room
+    rungs = [rung for rung in candidate.rungs if rung.parameters * least_ratio <= room]
     return [Option(rung.parameters, curve.at(rung.parameters), rung) for rung in rungs]
 
 
-def _climb_to_dense(ladders: Sequence[Sequence[Option]], entries: Sequence[int], limit: int) -> list[Option]:
+class _Ladder:
+    """The options of a layer, from few numbers to many, and the best step up from each, which is found once.
+
+    Args:
+        layer: Its place among the layers.
+        options: At least one.
+    """
+
+    def __init__(self, layer: int, options: Sequence[Option]) -> None:
+        self.layer = layer
+        self.options = options
+        self.sizes = [option.parameters for option in options]
+        self._steps: dict[int, list[_Step]] = {}
+
+    def best_step(self, place: int, spare: int) -> _Step | None:
+        """The step up from `place` that fits and gains most for each number, or None."""
+        fitting = bisect_right(self.sizes, self.sizes[place] + spare) - place - 1
+        if fitting <= 0:
+            return None
+        if place not in self._steps:
+            self._steps[place] = list(accumulate(self._steps_from(place), min))
+        return self._steps[place][fitting - 1]
+
+    def _steps_from(self, place: int) -> Iterator[_Step]:
+        here = self.options[place]
+        for higher, option in enumerate(self.options[place + 1 :], place + 1):
+            cost = option.parameters - here.parameters
+            # Of steps that gain the same, as where nothing more is gained, the layer with fewer numbers goes first.
+            yield -(here.loss - option.loss) / cost, option.parameters, self.layer, higher
+
+
+def _climb_to_dense(ladders: Sequence[_Ladder], limit: int) -> list[Option]:
     """Climb ladders at whose top the layer stays dense; at least one does not.
 
     Args:
-        ladders: Without that top.
-        entries: Of the dense layers.
+        ladders: With that top.
         limit: For all layers.
     """
-    tops = [Option(count, 0.0, None) for count in entries]
-    whole = [[*ladder, top] for ladder, top in zip(ladders, tops, strict=True)]
-    limit = min(limit, sum(entries) - 1)
-    least = sum(ladder[0].parameters for ladder in ladders)
-    found = [_climb(whole, limit)]
+    tops = [ladder.options[-1] for ladder in ladders]
+    limit = min(limit, sum(top.parameters for top in tops) - 1)
+    least = sum(ladder.options[0].parameters for ladder in ladders)
+    found = [_climb(ladders, limit)]
     stuck = {
-        (-option.loss, entries[i]): i  # of layers that are alike, one
-        for i, option in enumerate(found[0])
-        if option is ladders[i][-1] and least - ladders[i][0].parameters + entries[i] <= limit
+        (-option.loss, top.parameters): i  # of layers that are alike, one
+        for i, (option, ladder, top) in enumerate(zip(found[0], ladders, tops, strict=True))
+        if option is ladder.options[-2] and least - ladder.options[0].parameters + top.parameters <= limit
     }
     for _, i in sorted(stuck.items())[:MOST_TRIED_DENSE]:
-        found.append(_climb([*whole[:i], [tops[i]], *whole[i + 1 :]], limit))
+        found.append(_climb([*ladders[:i], _Ladder(i, [tops[i]]), *ladders[i + 1 :]], limit))
     return min(found, key=lambda chosen: sum(option.loss for option in chosen))
 
 
-def _climb(ladders: Sequence[Sequence[Option]], limit: int) -> list[Option]:
+def _climb(ladders: Sequence[_Ladder], limit: int) -> list[Option]:
     """Climb the ladders while the total stays within the limit."""
     places = [0] * len(ladders)
-    spare = limit - sum(ladder[0].parameters for ladder in ladders)
-    heap = [step for i, ladder in enumerate(ladders) if (step := _best_step(i, ladder, 0, spare))]
+    spare = limit - sum(ladder.sizes[0] for ladder in ladders)
+    heap = [step for ladder in ladders if (step := ladder.best_step(0, spare))]
     heapq.heapify(heap)
     while heap:
-        *_, i, place = heapq.heappop(heap)
-        cost = ladders[i][place].parameters - ladders[i][places[i]].parameters
+        *_, i, place = heap[0]
+        ladder = ladders[i]
+        cost = ladder.sizes[place] - ladder.sizes[places[i]]
         if cost <= spare:
             places[i], spare = place, spare - cost
         # Otherwise the step fitted when it was found; a shorter one may still fit.
-        step = _best_step(i, ladders[i], places[i], spare)
+        step = ladder.best_step(places[i], spare)
         if step:
-            heapq.heappush(heap, step)
-    return [ladder[place] for ladder, place in zip(ladders, places, strict=True)]
-
-
-def _best_step(i: int, ladder: Sequence[Option], place: int, spare: int) -> tuple[float, float, int, int] | None:
-    """The step up from `place` that fits and gains most for each number, as an item of the heap, or None."""
-    here = ladder[place]
-    steps = []
-    for higher in range(place + 1, len(ladder)):
-        cost = ladder[higher].parameters - here.parameters
-        if cost <= spare:
-            # Of steps that gain the same, as where nothing more is gained, the layer with fewer numbers goes first.
-            steps.append((-(here.loss - ladder[higher].loss) / cost, ladder[higher].parameters, i, higher))
-    return min(steps, default=None)
+            heapq.heapreplace(heap, step)
+        else:
+            heapq.heappop(heap)
+    return [ladder.options[place] for ladder, place in zip(ladders, places, strict=True)]

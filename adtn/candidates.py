@@ -67,4 +67,5 @@ def _fewest(layer: Layer) -> int:
 
 
 def _rungs(layer: Layer) -> tuple[AnyStructure, ...]:
-    return tuple(rung for rung in ladder(layer.shape) if rung.parameters < layer.room)
+    room = layer.room
+    return tuple(rung for rung in ladder(layer.shape) if rung.parameters < room)

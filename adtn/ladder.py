@@ -5,11 +5,13 @@ The one place that says which structures are worth trying for which shape. No to
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
+from itertools import accumulate
+from typing import NamedTuple
 
 from adtn.arrangements import brick_wall, tt_matrix
-from adtn.cores import core_splits, divisors, enclosing_matrix, is_smooth
+from adtn.cores import Cores, core_splits, divisors, enclosing_matrix, is_smooth
 from adtn.growth import StructureChoice, larger, smallest
 from adtn.sites import interleaved
 from adtn.structure import AnyStructure, Structure, Sum
@@ -33,6 +35,13 @@ SITE_DIMENSIONS = (4, 8, 2, 16)
 EXACT_DEPTHS = (1, 2, 3)
 MAX_GATE_ROWS = 256
 """In a network of several TN layers wider gates take a learning rate so small that they hardly train."""
+
+
+class _Draft(NamedTuple):
+    """A structure that is made only if it becomes a rung, as few do: making one takes far longer than counting."""
+
+    parameters: int
+    make: Callable[[], AnyStructure]
 
 
 def ladder(shape: Sequence[int]) -> list[AnyStructure]:
@@ -59,25 +68,31 @@ def ladder(shape: Sequence[int]) -> list[AnyStructure]:
 
 @lru_cache(maxsize=1024)  # a search plans again and again for the same shapes
 def _rungs(shape: tuple[int, ...]) -> tuple[AnyStructure, ...]:
+    sizes: list[int] = []  # ascending, as the rungs are
     rungs: list[AnyStructure] = []
-    for structure in _by_preference(shape):
-        size = structure.parameters
-        if size < math.prod(shape) and not any(_close(size, rung.parameters) for rung in rungs):
-            rungs.append(structure)
-    return tuple(sorted(rungs, key=lambda rung: rung.parameters))
+    for size, make in _by_preference(shape):
+        place = bisect_right(sizes, size)
+        if size < math.prod(shape) and not any(_close(size, other) for other in sizes[max(0, place - 1) : place + 1]):
+            sizes.insert(place, size)
+            rungs.insert(place, make())
+    return tuple(rungs)
 
 
-def _by_preference(shape: tuple[int, ...]) -> Iterator[AnyStructure]:
+def _by_preference(shape: tuple[int, ...]) -> Iterator[_Draft]:
     """Every structure that may be a rung; of two of nearly the same size the first one is."""
     yield from _exact(shape)
     wish = StructureChoice()
     choice: StructureChoice | None = smallest(wish)
     while choice is not None:
-        yield choice.structure(shape)
+        yield _made(choice.structure(shape))
         choice = larger(choice, wish)
 
 
-def _exact(shape: tuple[int, ...]) -> Iterator[AnyStructure]:
+def _made(structure: Structure) -> _Draft:
+    return _Draft(structure.parameters, lambda: structure)
+
+
+def _exact(shape: tuple[int, ...]) -> Iterator[_Draft]:
     """Networks on sites of the weight's own shape, and TT-matrices on others where it has large prime factors."""
     rows, columns = shape[0], math.prod(shape[1:])
     if len(shape) > 1:
@@ -86,17 +101,21 @@ def _exact(shape: tuple[int, ...]) -> Iterator[AnyStructure]:
     if len(shape) == 1 or not (is_smooth(rows) and is_smooth(columns)):
         yield from _tt_matrices(*enclosing_matrix(rows * columns))
     for sites in (interleaved(shape, largest) for largest in SITE_DIMENSIONS):
-        yield from (wall for depth in EXACT_DEPTHS if _trains(wall := brick_wall(sites, depth)))
+        yield from (_made(wall) for depth in EXACT_DEPTHS if _trains(wall := brick_wall(sites, depth)))
 
 
-def _low_rank(rows: int, columns: int) -> Iterator[AnyStructure]:
+def _low_rank(rows: int, columns: int) -> Iterator[_Draft]:
     """A matrix as the product of two, in the ranks by which it becomes a few times smaller."""
     smallest = max(1, math.ceil(rows * columns / (rows + columns) / LOW_RANK_RATIO))
     rank = float(smallest)
     while rank < min(rows, columns):
-        products = tuple(_product(rows, columns, part) for part in _parts(rows, columns, int(rank)))
-        yield Sum(products) if len(products) > 1 else products[0]
+        parts = _parts(rows, columns, int(rank))
+        yield _Draft(sum(parts) * (rows + columns), partial(_products, rows, columns, parts))
         rank = max(rank + 1, rank * STEP)
+
+
+def _products(rows: int, columns: int, parts: Sequence[int]) -> AnyStructure:
+    return _sum([_product(rows, columns, part) for part in parts])
 
 
 def _product(rows: int, columns: int, rank: int) -> Structure:
@@ -118,14 +137,22 @@ def _parts(rows: int, columns: int, rank: int) -> list[int]:
     return parts
 
 
-def _tt_matrices(rows: int, columns: int) -> Iterator[AnyStructure]:
+def _tt_matrices(rows: int, columns: int) -> Iterator[_Draft]:
     """TT-matrices of the best splits, and sums of them."""
     for count in CORES:
         splits = core_splits(rows, columns, count, MAX_TERMS)
         for bond in (*BONDS, *LARGE_BONDS) if count == CORES[0] else BONDS:
-            networks = tuple(split.with_bonds(bond) for split in splits)
-            for terms in range(1, len(networks) + 1):
-                yield Sum(networks[:terms]) if terms > 1 else networks[0]
+            sizes = accumulate(split.parameters(bond) for split in splits)
+            for terms, size in enumerate(sizes, 1):
+                yield _Draft(size, partial(_networks, splits[:terms], bond))
+
+
+def _networks(splits: Sequence[Cores], bond: int) -> AnyStructure:
+    return _sum([split.with_bonds(bond) for split in splits])
+
+
+def _sum(terms: Sequence[Structure]) -> AnyStructure:
+    return Sum(tuple(terms)) if len(terms) > 1 else terms[0]
 
 
 def _trains(structure: Structure) -> bool:

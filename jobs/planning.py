@@ -3,10 +3,11 @@
 Only the parts of `adtn` that load no torch are imported here.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
-from adtn.allocation import allocate, by_default
+from adtn.allocation import Allocation, allocate, by_default
 from adtn.candidates import Candidate, Candidates, candidates
 from adtn.curve import Curve
 from adtn.errors import PlanError, StructureError
@@ -81,10 +82,13 @@ def plans_to_try(
         ProblemError: As `plan_of`.
     """
     budget = float(sum(layer.entries for layer in layers if layer.eligible))
+    with _told_where():
+        plan_within = _planner(settings, layers, curves)
     plans: dict[int, Plan] = {}
     while True:
         try:
-            plan = _plan(settings, layers, Target(parameters=max(1, int(budget))), curves)
+            with _told_where():
+                plan = plan_within(Target(parameters=max(1, int(budget))))
         except ProblemError as error:
             if error.code != "target_unreachable" or not plans:
                 raise
@@ -179,13 +183,11 @@ def candidates_of(settings: CompressionSettings, layers: Sequence[Layer]) -> Can
 
 
 def shapes_to_plan(settings: CompressionSettings, layers: Sequence[Layer]) -> int:
-    """For how many shapes structures are chosen, which takes time for each; 0 if they are given.
+    """For how many shapes structures are chosen or built, which takes time for each.
 
     Raises:
         ProblemError: layer_not_found, layer_not_eligible or group_invalid.
     """
-    if settings.structure != "auto":
-        return 0
     names = _names(settings)
     with _told_where():
         asked = layers if names is None else named_layers(layers, names)
@@ -216,6 +218,15 @@ def _plan(
             found = candidates(layers, _names(settings))
             return by_default(found) if target is None else allocate(found, target, curves)
         return make_plan(layers, _names(settings), _choice(settings.structure), target)
+
+
+def _planner(
+    settings: CompressionSettings, layers: Sequence[Layer], curves: Mapping[str, Curve] | None
+) -> Callable[[Target], Plan]:
+    """What makes plans of several sizes; whatever they have in common is found once."""
+    if settings.structure == "auto":
+        return Allocation(candidates(layers, _names(settings)), curves).within
+    return partial(make_plan, layers, _names(settings), _choice(settings.structure))
 
 
 def _names(settings: CompressionSettings) -> Names | None:

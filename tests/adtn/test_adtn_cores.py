@@ -35,6 +35,23 @@ def test_the_best_cores_are_of_one_size_and_in_the_matrixs_proportions() -> None
     assert core_splits(64, 64, 2, 1) == [Cores((8, 8), (8, 8))]
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(16, 150), (84, 120), (1, 12), (64, 64), (36, 49)])
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_no_other_cores_are_better(rows: int, columns: int, count: int) -> None:
+    def flaw(cores: Cores) -> float:
+        size, proportion = (rows * columns) ** (1 / count), (rows / columns) ** (1 / count)
+        return sum(
+            math.log(row * column / size) ** 2
+            + 0.1 * math.log(row / column / proportion) ** 2
+            + (row == 1 or column == 1)
+            for row, column in zip(cores.rows, cores.columns, strict=True)
+        )
+
+    every = (Cores(*split) for split in product(factorisations(rows, count), factorisations(columns, count)))
+    least = sorted(flaw(cores) for cores in every if min(cores.sizes) > 1)[:8]
+    assert [flaw(cores) for cores in core_splits(rows, columns, count, 8)] == pytest.approx(least)
+
+
 def test_splits_differ() -> None:
     found = core_splits(120, 400, 3, 5)
     assert len(set(found)) == 5
@@ -56,8 +73,9 @@ def test_possible_bonds_are_products_of_a_divisor_of_each() -> None:
     ],
 )
 def test_bonds_are_the_nearest_that_the_cores_can_make_use_of(wanted: float, numbers: int) -> None:
-    structure = Cores((4, 4, 4), (4, 4, 4)).with_bonds(wanted)
-    assert structure.parameters == numbers
+    cores = Cores((4, 4, 4), (4, 4, 4))
+    structure = cores.with_bonds(wanted)
+    assert structure.parameters == cores.parameters(wanted) == numbers
     assert structure.size == 64 * 64
 
 
