@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from jobs import events, files, idempotency, queue, workers
 from jobs.database import Database, now
-from jobs.leases import back_in_queue
+from jobs.leases import HELD, back_in_queue
 from jobs.problems import ProblemError
 from jobs.publishing import try_publish_file, try_publish_job
 from jobs.queue import QueueUnavailable
@@ -43,7 +43,9 @@ def reconcile(db: Database, app: Celery, *, republish_s: float = 30.0, max_attem
 def take_back_lost_jobs(db: Database) -> None:
     """Queue jobs again whose lease has ended, or end them: cancelled where that was asked, failed after too many."""
     with db.read() as session:
-        lost = list(session.scalars(select(JobRow).where(JobRow.lease_until < now(session))))
+        # Only these have a lease; said so, the index on `status` finds them.
+        held = select(JobRow).where(JobRow.status.in_(HELD), JobRow.lease_until < now(session))
+        lost = list(session.scalars(held))
     for row in lost:
         with db.begin() as session:
             take_back(session, row)

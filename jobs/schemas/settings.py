@@ -131,8 +131,8 @@ class SearchSettings(Request):
         gt=0,
         le=7 * 24 * 60,
         description="Of the whole search: of measuring the layers, the control and all trials together. The trial that "
-        "runs when they are over is dropped. At most three quarters of the "
-        "server's `ADTN_TASK_LIMIT_S`. With `parameters` or `ratio`, measuring may take half of these minutes.",
+        "runs when they are over is dropped. A search may have three quarters of the server's `ADTN_TASK_LIMIT_S` at "
+        "most. With `parameters` or `ratio`, measuring may take half of these minutes.",
     )
 
 
