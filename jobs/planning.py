@@ -223,7 +223,7 @@ def _plan(
 def _planner(
     settings: CompressionSettings, layers: Sequence[Layer], curves: Mapping[str, Curve] | None
 ) -> Callable[[Target], Plan]:
-    """What makes plans of several sizes; whatever they have in common is found once."""
+    """What makes plans of several sizes; where structures are chosen, what the plans have in common is found once."""
     if settings.structure == "auto":
         return Allocation(candidates(layers, _names(settings)), curves).within
     return partial(make_plan, layers, _names(settings), _choice(settings.structure))

@@ -1,20 +1,21 @@
 """What a job would do, before any tensor is read: names are checked and the plan is made from the file's layers."""
 
 from adtn.plan import Layer, Plan, predicted_parameters
+from adtn.selection import GLOB_CHARACTERS
 from jobs.catalogue import ARCHITECTURES, DATA_WITHOUT_NETWORK, DATASETS, EXPORTED_PROGRAM, LIBRARIES, split_name
 from jobs.files import FileRecord
 from jobs.planning import fault, is_searched, plan_of, plans_to_try, shapes_to_plan
 from jobs.problems import ProblemError
 from jobs.records import is_file_id
 from jobs.schemas.files import FileLayer
-from jobs.schemas.settings import CompressionSettings, JobSettings
+from jobs.schemas.settings import MOST_NAMES, MOST_PATTERNS, CompressionSettings, JobSettings
 
 SEARCH_SHARE = 0.75
 """Of the longest that a job may take, the most that a search may."""
 MOST_SHAPES = 200
 """The first plan for a shape takes up to a second; models that people train have some tens of shapes."""
-MOST_SHAPES_OF_GIVEN_FORM = 2000
-"""Of structures whose form is given, for a shape a millisecond."""
+MOST_SHAPES_OF_GIVEN_FORM = 500
+"""Where their form is given: all sizes of a search take some hundredths of a second for each shape."""
 
 
 def check_names(settings: JobSettings) -> None:
@@ -46,6 +47,21 @@ def check_names(settings: JobSettings) -> None:
     if dataset is None and is_searched(settings.compression):
         detail = "max_accuracy_drop needs a data set, on which the accuracy is measured"
         raise fault("validation_failed", "/compression/target/max_accuracy_drop", detail)
+
+
+def check_layers(settings: JobSettings) -> None:
+    """Refuse more names of layers than can be looked up in a large model while a request waits.
+
+    Raises:
+        ProblemError: validation_failed.
+    """
+    wanted = settings.compression.layers
+    names = [name for item in wanted for name in ([item] if isinstance(item, str) else item)]
+    patterns = sum(not GLOB_CHARACTERS.isdisjoint(name) for name in names)
+    for count, most, what in ((len(names), MOST_NAMES, "names"), (patterns, MOST_PATTERNS, "glob patterns")):
+        if count > most:
+            detail = f"expected at most {most:,} {what}, those in groups too, got {count:,}"
+            raise fault("validation_failed", "/compression/layers", detail)
 
 
 def check_time(settings: JobSettings, task_limit_s: int) -> None:

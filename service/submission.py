@@ -18,7 +18,15 @@ from jobs.states import Purpose
 from jobs.tables import JobRow
 from service import uploads
 from service.errors import faults, invalid
-from service.planning import check_names, check_network, check_time, is_planned_here, plans_for, require_ready
+from service.planning import (
+    check_layers,
+    check_names,
+    check_network,
+    check_time,
+    is_planned_here,
+    plans_for,
+    require_ready,
+)
 from service.resources import Resources
 from service.uploads import Upload
 from service.views import job_views
@@ -68,6 +76,7 @@ def submit(
         ProblemError: The settings, a file or the key cannot be accepted. Nothing was stored then.
     """
     check_names(settings)
+    check_layers(settings)
     check_time(settings, resources.settings.task_limit_s)
 
     def create(session: Session) -> JobRow:
@@ -120,6 +129,7 @@ def inspected(resources: Resources, owner: str, settings: JobSettings) -> tuple[
         ProblemError: not_found, file_not_ready, file_rejected or wrong_purpose.
     """
     check_names(settings)
+    check_layers(settings)
     check_time(settings, resources.settings.task_limit_s)
     checkpoint = files.get(resources.db, owner, settings.checkpoint)
     dataset = None

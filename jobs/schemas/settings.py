@@ -1,13 +1,11 @@
 """What a user may ask of a job. Every knob has a default, or accepts "auto"."""
 
 import json
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Discriminator, Field, JsonValue, StringConstraints, Tag, field_validator, model_validator
 
 from adtn.limits import MOST_NATURAL_NUMBERS
-from adtn.selection import GLOB_CHARACTERS
 from jobs.schemas.common import Request
 
 Auto = Literal["auto"]
@@ -43,7 +41,7 @@ class StructureSettings(Request):
 
 MOST_NAMES = 10_000
 MOST_PATTERNS = 100
-"""Of layers, in the settings of a job."""
+"""Of layers, in the settings of a new job: each pattern is compared with every layer."""
 
 
 def _kind_of_structure(value: Any) -> str:
@@ -109,17 +107,6 @@ class CompressionSettings(Request):
         description="Store each number of the gates as an entropy-coded integer of so many bits; fine-tuning trains "
         "with this rounding. Null: as floats.",
     )
-
-    @field_validator("layers")
-    @classmethod
-    def _can_be_looked_up(cls, layers: Sequence[str | list[str]] | str) -> Sequence[str | list[str]] | str:
-        """Refuse what would take long to find in a large model: each pattern is compared with every layer."""
-        names = [name for item in layers for name in ([item] if isinstance(item, str) else item)]
-        patterns = sum(not GLOB_CHARACTERS.isdisjoint(name) for name in names)
-        for count, most, what in ((len(names), MOST_NAMES, "names"), (patterns, MOST_PATTERNS, "glob patterns")):
-            if count > most:
-                raise ValueError(f"expected at most {most:,} {what}, those in groups too, got {count:,}")
-        return layers
 
 
 class SearchSettings(Request):

@@ -5,6 +5,8 @@ from typing import Annotated
 from fastapi import Header, Query, Request
 from fastapi.exceptions import RequestValidationError
 
+from service.auth import OwnerDep
+
 Limit = Annotated[int, Query(ge=1, le=100, description="Items a page.")]
 After = Annotated[str | None, Query(max_length=64, description="The id of the last item of the page before.")]
 IdempotencyKey = Annotated[
@@ -18,8 +20,12 @@ IdempotencyKey = Annotated[
 ]
 
 
-def refuse_unknown(request: Request) -> None:
+def refuse_unknown(request: Request, owner: OwnerDep) -> None:
     """Refuse query parameters that the operation does not have: a misspelt one would be passed over.
+
+    Args:
+        request: The request.
+        owner: Whose it is; who has no key is told that first.
 
     Raises:
         RequestValidationError: There are some; with one fault each.

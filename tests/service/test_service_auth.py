@@ -51,6 +51,7 @@ def test_without_a_key_only_the_probes_answer(guarded: Server) -> None:
             ("GET", "/v1/files"),
             ("POST", "/v1/files?purpose=checkpoint"),
             ("GET", "/v1/jobs"),
+            ("GET", "/v1/jobs?limt=1"),
             ("POST", "/v1/jobs"),
             ("POST", "/v1/jobs/estimate"),
             ("GET", "/v1/architectures"),

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from service_support import SAFETENSORS, Server, Worker, layer, problem
 
-from jobs import leases
+from jobs import leases, records
 from jobs.leases import Progress
 from jobs.problems import ProblemError
 from jobs.schemas.settings import JobSettings
@@ -658,3 +658,23 @@ def test_others_are_answered_while_plans_are_made(
         answered = sum(each.done() for each in estimates)
         assert {each.result().status_code for each in estimates} == {200}
     assert answered < 20, "else they waited for a thread of those that plan"
+
+
+@pytest.mark.parametrize(
+    ("layers", "says"),
+    [
+        ([f"l{i}*" for i in range(101)], "at most 100 glob patterns, those in groups too, got 101"),
+        ([["a"] * 999] * 11, "at most 10,000 names, those in groups too, got 10,989"),
+    ],
+)
+def test_names_that_take_long_to_look_up_are_refused_but_stored_jobs_with_them_are_shown(
+    layers: list[Any], says: str, checkpoint: str, api: httpx.Client, worker: Worker
+) -> None:
+    wish = {"checkpoint": checkpoint, "compression": {"layers": layers}}
+    for path in ("/v1/jobs", "/v1/jobs/estimate"):
+        body = problem(api.post(path, json=wish), 422, "validation_failed")
+        assert says in body["detail"]
+        assert [fault["pointer"] for fault in body["errors"]] == ["/compression/layers"]
+    with worker.db.begin() as session:  # of before there were limits
+        row = records.create(session, owner="local", settings=JobSettings.model_validate(wish), max_attempts=3)
+    assert api.get(f"/v1/jobs/{row.id}").json()["request"]["compression"]["layers"] == layers

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from adtn import FineTuned
 from adtn.encoding import encoded
-from adtn.errors import TrainingDiverged
+from adtn.errors import NotSampleWise, TrainingDiverged
 from adtn.fitting import FitTask, fit_each
 from adtn.module import ADTN
 from adtn.plan import Plan
@@ -483,6 +483,24 @@ def test_a_size_at_which_a_fit_diverges_does_not_end_the_search(
     assert (first["kept"], first["heldout_accuracy"], first["collapsed"]) == (False, None, True)
     assert second["kept"]
     assert report["parameters"]["encoded"]["compressed"] == second["encoded_parameters"]
+
+
+@pytest.mark.parametrize(("dense", "refused"), [("train", True), ("freeze", False)])
+def test_natural_epochs_need_room_for_the_whole_target_where_all_of_it_is_trained(
+    make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch, dense: str, refused: bool
+) -> None:
+    """Frozen, a layer that stays dense is not."""
+
+    class Begun(Exception):
+        pass
+
+    def begin(*_: object) -> None:
+        raise Begun
+
+    monkeypatch.setattr(choose, "_moments", begin)
+    job = make_job(compression=target(parameters=9000), fine_tune={"epochs": 2, "natural_epochs": 1, "dense": dense})
+    with pytest.raises(NotSampleWise if refused else Begun):
+        run(job)
 
 
 def test_where_the_final_training_diverges_the_model_is_that_of_its_trial(

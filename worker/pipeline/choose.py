@@ -157,7 +157,10 @@ def require_possible_choice(attempt: Attempt) -> None:
                 [Fault("/dataset", "too few samples of every class", "dataset_invalid")],
             )
     elif found is not None:
+        # A layer that stays dense counts for the target too, and is trained, but for "freeze": what the gates alone
+        # come to is known only when they are chosen.
         most = min(found.original, most_to_measure(settings.compression, found))
-        require_natural_epochs(settings, inputs.model, found.original, most)
+        known = most if settings.fine_tune.dense == "train" else found.smallest
+        require_natural_epochs(settings, inputs.model, found.original, known)
     else:
         require_natural_epochs(settings, inputs.model, plan.original, plan.parameters)

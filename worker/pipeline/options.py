@@ -21,7 +21,7 @@ def require_natural_epochs(settings: JobSettings, model: nn.Module, original: in
         settings: Of the job.
         model: Before compression; not changed.
         original: Entries of what will be encoded.
-        stored: Numbers that they will be stored in, at most.
+        stored: Numbers that they will be stored in, or as many as are known of.
 
     Raises:
         NotSampleWise: Too many numbers would be trained, or a batch norm that mixes the samples.
