@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from jobs.problems import Fault, ProblemError
-from jobs.schemas.settings import AugmentSettings, JobSettings
+from jobs.schemas.settings import JobSettings
 
 Transform = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -36,20 +36,6 @@ def augmentation(settings: JobSettings, shape: Sequence[int]) -> Transform | Non
     black = torch.zeros(1)
     if settings.normalize is not None:
         black = -torch.tensor(settings.normalize.mean) / torch.tensor(settings.normalize.std)  # (1,) or (channels,)
-    return transform(wish, black)
-
-
-def transform(wish: AugmentSettings, black: Tensor) -> Transform:
-    """Distorted, cropped and flipped, in this order, as far as it is asked for.
-
-    Args:
-        wish: What is asked for.
-        black: What lies around an image, (1,) or (channels,).
-
-    Returns:
-        A function of images, (B, height, width) or (B, channels, height, width), and a generator; it returns others of
-        the same shape.
-    """
 
     def augmented(batch: Tensor, generator: torch.Generator) -> Tensor:
         if wish.rotate or wish.stretch:

@@ -11,7 +11,6 @@ from bench.accuracy.low_rank import low_rank
 from bench.accuracy.ours import ours
 from bench.accuracy.paper import paper
 from bench.accuracy.storage import COMMON, Storage, in_bits
-from bench.accuracy.task import STILL, Moves
 from bench.accuracy.tensorly_forms import block_tt, cp, tucker
 from bench.accuracy.tt_matrix import EVEN, SMALL_MIDDLE, tt_matrix
 
@@ -29,7 +28,7 @@ class Method:
         bits: In which they are trained besides, in runs of their own.
         natural: Trained numbers up to which the last seven tenths of the epochs of fine-tuning, rounded down, follow
             the natural gradient.
-        moves: Of the training images, in each step.
+        crop: Pixels by which training images are moved at random, at most.
         corrects_teacher: Whether the first quarter of the epochs, rounded down, trains the baseline further, which is
             then compressed, and imitated; the rest is for fine-tuning.
         tuned_as: Another method, whose grid it takes over; None for its own.
@@ -39,7 +38,7 @@ class Method:
     storage: tuple[Storage, ...] = COMMON
     bits: tuple[int, ...] = ()
     natural: int = 0
-    moves: Moves = STILL
+    crop: int = 0
     corrects_teacher: bool = False
     tuned_as: str | None = None
 
@@ -68,8 +67,7 @@ _OURS = Method(
     },
     bits=(6, 4),
 )
-_CROPPED = Moves(crop=1)
-_OURS_FULL = replace(_OURS, bits=(4,), natural=FEW_NUMBERS, moves=_CROPPED, tuned_as="ours")
+_OURS_FULL = replace(_OURS, bits=(4,), natural=FEW_NUMBERS, crop=1, tuned_as="ours")
 METHODS: dict[str, Method] = {
     "low_rank": Method({"default": low_rank}),
     "block_tt": Method({"default": block_tt}),
@@ -81,7 +79,7 @@ METHODS: dict[str, Method] = {
     "ours": _OURS,
     "ours_natural": replace(_OURS, bits=(4,), natural=FEW_NUMBERS, tuned_as="ours"),
     "tt_matrix_corrected": replace(
-        _TT_MATRIX, natural=FEW_NUMBERS, moves=_CROPPED, corrects_teacher=True, tuned_as="tt_matrix"
+        _TT_MATRIX, natural=FEW_NUMBERS, crop=1, corrects_teacher=True, tuned_as="tt_matrix"
     ),
     "ours_full": _OURS_FULL,
     "ours_corrected": replace(_OURS_FULL, natural=MOST_NATURAL_NUMBERS, corrects_teacher=True),

@@ -4,33 +4,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from bench.accuracy.factors import Form, total
 
 Stage = Literal["validation", "test"]
 PROTOCOL = 2
 """Raised with every change of the fit or the training, so that runs stored before are not taken for these."""
-_LATER = ("natural_epochs", "teacher_epochs")
-"""What the first runs knew nothing of, as of moves: it is part of a run only where it is not 0."""
-
-
-class Moves(NamedTuple):
-    """By how much, at most, each training image is changed at random in each step.
-
-    Args:
-        crop: Pixels by which it is moved.
-        rotate: Degrees by which it is turned, either way.
-        stretch: By which the factors of its height and of its width differ from 1.
-    """
-
-    crop: int = 0
-    rotate: float = 0.0
-    stretch: float = 0.0
-
-
-STILL = Moves()
-"""Images as they are."""
+_LATER = ("natural_epochs", "crop", "teacher_epochs")
+"""What the first runs knew nothing of: it is part of a run only where it is not 0."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +32,7 @@ class Task:
         bits: In which each number is trained and stored; None for floats.
         problem: Name of what is learned.
         natural_epochs: The last epochs, in which steps follow the natural gradient.
-        moves: Of the images, in each step.
+        crop: Pixels by which images are moved at random, at most, in each step.
         teacher_epochs: The first of the epochs, in which the baseline is trained further before it is compressed.
     """
 
@@ -66,7 +48,7 @@ class Task:
     bits: int | None = None
     problem: str = "mnist"
     natural_epochs: int = 0
-    moves: Moves = STILL
+    crop: int = 0
     teacher_epochs: int = 0
 
     @property
@@ -77,9 +59,8 @@ class Task:
     def to_json(self) -> dict[str, Any]:
         """The run as JSON-compatible data."""
         return {
-            **{name: value for name, value in vars(self).items() if name not in {"forms", "moves", *_LATER}},
+            **{name: value for name, value in vars(self).items() if name not in {"forms", *_LATER}},
             **{name: vars(self)[name] for name in _LATER if vars(self)[name]},
-            **{name: most for name, most in self.moves._asdict().items() if most},
             "numbers": self.numbers,
             "forms": {layer: form.describe() for layer, form in self.forms.items()},
         }

@@ -18,9 +18,7 @@ from adtn.feeding import Feed, Samples, Transform
 from adtn.fine_tuning import run_stages
 from adtn.stages import AdamEpochs, NaturalEpochs, Stage
 from bench.accuracy.factors import Factors, Gates
-from bench.accuracy.task import STILL, Moves
-from jobs.schemas.settings import AugmentSettings
-from worker.augmentation import transform
+from worker.augmentation import cropped
 
 DENSE_RATE = 0.005
 BATCH = 64
@@ -42,7 +40,7 @@ class Training:
         seed: Of their order.
         bits: Gates are trained as integers of so many bits; None as floats. For networks of gates only.
         natural_epochs: The last epochs, in which steps follow the natural gradient. For networks of gates only.
-        moves: Of the images, in each step.
+        crop: Pixels by which images are moved at random, at most, in each step.
     """
 
     rate: float
@@ -50,7 +48,7 @@ class Training:
     seed: int
     bits: int | None = None
     natural_epochs: int = 0
-    moves: Moves = STILL
+    crop: int = 0
 
 
 def fine_tune(
@@ -69,7 +67,7 @@ def fine_tune(
         labels: (N,).
         targets: The teacher's outputs, (N, classes).
         training: Rate, epochs and so on.
-        teacher: Where images are moved: it sees them so too.
+        teacher: Where images are cropped: it sees them so too.
 
     Raises:
         TrainingDiverged: The loss is no longer finite, or higher in the last epoch than in the first.
@@ -82,7 +80,7 @@ def fine_tune(
     options = FineTuneOptions(
         epochs=training.epochs, natural_epochs=training.natural_epochs, batch_size=BATCH, temperature=TEMPERATURE
     )
-    if training.moves == STILL:
+    if training.crop == 0:
         feed = Feed(Samples(images, labels, targets), images.device, training.seed)
     else:
         assert teacher is not None
@@ -90,7 +88,7 @@ def fine_tune(
             Samples(images, labels),
             images.device,
             training.seed,
-            _moved(training.moves),
+            _moved(training.crop),
             partial(outputs_of, teacher),
         )
     torch.manual_seed(training.seed)  # of what the curvature is estimated with
@@ -106,7 +104,7 @@ def fine_tune(
         raise TrainingDiverged(f"the loss rose from {first:.3g} to {last:.3g} with a learning rate of {training.rate}")
 
 
-def correct(teacher: nn.Module, images: Tensor, labels: Tensor, epochs: int, moves: Moves, seed: int) -> None:
+def correct(teacher: nn.Module, images: Tensor, labels: Tensor, epochs: int, crop: int, seed: int) -> None:
     """Train a dense model further, in place, as a job with `teacher_epochs` does: Adam on cross entropy.
 
     Args:
@@ -114,11 +112,11 @@ def correct(teacher: nn.Module, images: Tensor, labels: Tensor, epochs: int, mov
         images: (N, 1, 28, 28).
         labels: (N,).
         epochs: Passes over the images.
-        moves: Of the images.
-        seed: Of their order, and of the moves.
+        crop: Pixels by which images are moved at random, at most.
+        seed: Of their order, and of the crops.
     """
     options = FineTuneOptions(epochs=epochs, learning_rate=DENSE_RATE, batch_size=BATCH, seed=seed)
-    adtn.fine_tune(teacher, images, labels, replace(options, transform=_moved(moves)))
+    adtn.fine_tune(teacher, images, labels, replace(options, transform=_moved(crop)))
     teacher.eval()
 
 
@@ -139,9 +137,9 @@ def factors_of(model: nn.Module) -> list[Factors]:
     return [module for module in model.modules() if isinstance(module, Factors)]
 
 
-def _moved(moves: Moves) -> Transform:
-    """What a job with these moves as its `augment` does to a batch."""
-    return transform(AugmentSettings(**moves._asdict()), black=torch.zeros(1))
+def _moved(crop: int) -> Transform:
+    """What moves each image of a batch by as many pixels, at most."""
+    return lambda batch, generator: cropped(batch, crop, torch.zeros(1), generator)
 
 
 def _optimiser(model: nn.Module, factor_rate: float) -> torch.optim.Adam:

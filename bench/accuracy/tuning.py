@@ -226,6 +226,6 @@ def _task(stage: Stage, method: str, budget: int, seed: int, chosen: Choice, set
         setting.images,
         problem=setting.problem,
         natural_epochs=(epochs - teacher_epochs) * 7 // 10 if natural else 0,
-        moves=METHODS[method].moves,
+        crop=METHODS[method].crop,
         teacher_epochs=teacher_epochs,
     )

@@ -18,7 +18,7 @@ from bench.accuracy.problem import baseline as trained_baseline
 from bench.accuracy.problem import keep_baseline as keep_stored
 from bench.accuracy.problems import PROBLEMS
 from bench.accuracy.storage import Storage, in_bits
-from bench.accuracy.task import Moves, Task
+from bench.accuracy.task import Task
 from bench.accuracy.training import Training, accuracy, correct, factors_of, fine_tune
 
 _LAYER_SEEDS = 1000
@@ -56,11 +56,11 @@ def tested_baseline(seed: int) -> float:
 
 
 @cache
-def corrected(seed: int, epochs: int, moves: Moves) -> tuple[Baseline, float]:
+def corrected(seed: int, epochs: int, crop: int) -> tuple[Baseline, float]:
     """The baseline of a seed after further training, and the seconds that it took."""
     clock, train = _Clock(), _loaded[0].data.train
     model = copy.deepcopy(baseline(seed).model)
-    correct(model, *train, epochs, moves, seed)
+    correct(model, *train, epochs, crop, seed)
     found = baseline_of(_loaded[0].problem, model, train.images)
     clock.lap("teacher")
     return found, clock.laps["teacher"]
@@ -83,7 +83,7 @@ def measure(task: Task) -> dict[str, Any]:
     """
     data, base, laps = _loaded[0].data, baseline(task.seed), {}
     if task.teacher_epochs:
-        base, laps["teacher"] = corrected(task.seed, task.teacher_epochs, task.moves)
+        base, laps["teacher"] = corrected(task.seed, task.teacher_epochs, task.crop)
     clock = _Clock(laps)
     model = copy.deepcopy(base.model)
     errors = _compress(model, task, base)
@@ -92,7 +92,7 @@ def measure(task: Task) -> dict[str, Any]:
     row = {"key": task.key, **task.to_json(), "errors": errors}
     try:
         epochs = task.epochs - task.teacher_epochs
-        training = Training(task.rate, epochs, task.seed, task.bits, task.natural_epochs, task.moves)
+        training = Training(task.rate, epochs, task.seed, task.bits, task.natural_epochs, task.crop)
         fine_tune(model, *data.train, base.targets, training, base.model)
     except TrainingDiverged as error:
         return {**row, "diverged": str(error), "seconds": clock.laps}
