@@ -35,9 +35,13 @@ class KeptFits:
         self._store, self._path = store, folder / "fit.safetensors"
         self._prefix = f"fits/{hashlib.sha256(owner.encode()).hexdigest()[:32]}"
 
-    def find(self, task: FitTask) -> ADTN | None:
+    def key(self, task: FitTask) -> str:
+        """Where the fit of a task is kept; to tell, its weight is read whole."""
+        return f"{self._prefix}/{fingerprint(task)}.safetensors"
+
+    def find(self, key: str, task: FitTask) -> ADTN | None:
         """The fit of a task, if it is kept."""
-        if not self._store.get_to_file(self._key(task), self._path, missing_ok=True):
+        if not self._store.get_to_file(key, self._path, missing_ok=True):
             return None
         kept = load_file(self._path)
         found = ADTN(tuple(task.weight.shape), task.structure, dtype=task.weight.dtype).to(task.weight.device)
@@ -46,17 +50,14 @@ class KeptFits:
         found.relative_error = float(kept["relative_error"])
         return found
 
-    def keep(self, task: FitTask, found: ADTN) -> None:
-        """Keep the fit of a task."""
+    def keep(self, key: str, found: ADTN) -> None:
+        """Keep a fit."""
         tensors = {
             "gates": found.gates.detach().cpu(),
             "relative_error": torch.tensor(found.relative_error, dtype=torch.float64),
         }
         save_file(tensors, self._path)
-        self._store.put_file(self._key(task), self._path)
-
-    def _key(self, task: FitTask) -> str:
-        return f"{self._prefix}/{fingerprint(task)}.safetensors"
+        self._store.put_file(key, self._path)
 
 
 def fit(
@@ -81,7 +82,8 @@ def fit(
         The ADTN of each layer's key; that of a group is the group's.
     """
     tasks = [_task(entry, state, moments, options[entry.layer.key]) for entry in plan.entries]
-    found = [kept.find(task) for task in tasks]
+    keys = [kept.key(task) for task in tasks]
+    found = [kept.find(key, task) for key, task in zip(keys, tasks, strict=True)]
     missing = [i for i, fitted in enumerate(found) if fitted is None]
     done = [float(fitted is not None) for fitted in found]
 
@@ -92,7 +94,7 @@ def fit(
 
     for number, fitted in fit_each([tasks[i] for i in missing], report):
         i = missing[number]
-        kept.keep(tasks[i], fitted)
+        kept.keep(keys[i], fitted)
         found[i] = fitted
     return {entry.layer.key: fitted for entry, fitted in zip(plan.entries, found, strict=True) if fitted is not None}
 
