@@ -37,9 +37,13 @@ def named_layers(layers: Sequence[Layer], names: Names) -> list[Layer]:
     _check_groups(groups)
     grouped = {layer.key for group in groups for layer in group}
     first = {group[0].key: Layer.group(group) for group in groups}
-    patterns = [name for item in names for name in ([item] if isinstance(item, str) else item)]
-    chosen = {layer.key for layer in model.meant(patterns)} - grouped | first.keys()
+    chosen = {layer.key for layer in model.meant(each_name(names))} - grouped | first.keys()
     return [first.get(layer.key, layer) for layer in layers if layer.key in chosen]
+
+
+def each_name(names: Names) -> list[str]:
+    """All names and patterns, those in groups too."""
+    return [name for item in names for name in ([item] if isinstance(item, str) else item)]
 
 
 class _Model:

@@ -1,7 +1,7 @@
 """What a job would do, before any tensor is read: names are checked and the plan is made from the file's layers."""
 
 from adtn.plan import Layer, Plan, predicted_parameters
-from adtn.selection import GLOB_CHARACTERS
+from adtn.selection import GLOB_CHARACTERS, each_name
 from jobs.catalogue import ARCHITECTURES, DATA_WITHOUT_NETWORK, DATASETS, EXPORTED_PROGRAM, LIBRARIES, split_name
 from jobs.files import FileRecord
 from jobs.planning import fault, is_searched, plan_of, plans_to_try, shapes_to_plan
@@ -56,7 +56,7 @@ def check_layers(settings: JobSettings) -> None:
         ProblemError: validation_failed.
     """
     wanted = settings.compression.layers
-    names = [name for item in wanted for name in ([item] if isinstance(item, str) else item)]
+    names = [] if wanted == "auto" else each_name(wanted)
     patterns = sum(not GLOB_CHARACTERS.isdisjoint(name) for name in names)
     for count, most, what in ((len(names), MOST_NAMES, "names"), (patterns, MOST_PATTERNS, "glob patterns")):
         if count > most:
