@@ -31,7 +31,8 @@ class Method:
         crop: Pixels by which training images are moved at random, at most.
         corrects_teacher: Whether the first quarter of the epochs, rounded down, trains the baseline further, which is
             then compressed, and imitated; the rest is for fine-tuning.
-        tuned_as: Another method, whose grid it takes over; None for its own.
+        tuned_as: Another method, whose grid it takes over, and whose choice where it has no finals of its own; None for
+            its own.
     """
 
     recipes: Mapping[str, Recipe]
@@ -82,6 +83,6 @@ METHODS: dict[str, Method] = {
         _TT_MATRIX, natural=FEW_NUMBERS, crop=1, corrects_teacher=True, tuned_as="tt_matrix"
     ),
     "ours_full": _OURS_FULL,
-    "ours_corrected": replace(_OURS_FULL, natural=MOST_NATURAL_NUMBERS, corrects_teacher=True),
+    "ours_corrected": replace(_OURS_FULL, natural=MOST_NATURAL_NUMBERS, corrects_teacher=True, tuned_as="ours_full"),
 }
 """In the order of the tables. No method has more recipes than its strongest peer, the TT-matrix."""

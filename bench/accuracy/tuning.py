@@ -90,7 +90,8 @@ def reached(problem: str, method: str, budget: int) -> list[str]:
 
 def grid(method: str, budgets: Iterable[int], setting: Setting) -> Iterator[Task]:
     """The validation runs that the given budgets need: those of the method whose choices it takes."""
-    method = METHODS[method].tuned_as or method
+    while other := METHODS[method].tuned_as:
+        method = other
     nearest = [tuned for budget in budgets for tuned in _tuned_at(setting.problem, method, budget)[:1]]
     for budget in dict.fromkeys(nearest):
         seen: list[dict[str, Form]] = []
@@ -134,7 +135,8 @@ def finals(method: str, budgets: Iterable[int], setting: Setting, find: Find) ->
 def choice(method: str, budget: int, setting: Setting, find: Find) -> Choice | None:
     """The best at the nearest tuning budget whose recipe reaches this one, or None if nothing was run.
 
-    The best of the finals, where there are any; else of the grid. A rate that was best after the few epochs of the grid
+    The best of the finals, where there are any, its own or else those of the method that it is tuned as; else of the
+    grid. A rate that was best after the few epochs of the grid
     may still be too high for all epochs: a choice whose test run of a seed that chooses diverged gives way to the next
     best. That says nothing of the test images.
 
@@ -148,8 +150,7 @@ def choice(method: str, budget: int, setting: Setting, find: Find) -> Choice | N
         Unreachable: The method has no form as small.
     """
     usable = reached(setting.problem, method, budget)
-    last = list(finals(method, [budget], setting, find))
-    compared = last if _begun(last, find) else grid(method, [budget], setting)
+    compared = _compared(method, budget, setting, find)
     ranked = _ranked((task for task in compared if task.recipe in usable), find)
     lasting = (found for found in ranked if not _diverges(method, budget, found, setting, find))
     return next(lasting, ranked[0] if ranked else None)
@@ -159,6 +160,15 @@ def final_tasks(method: str, budget: int, seed: int, chosen: Choice, setting: Se
     """The runs that are measured on the test images: with numbers trained as floats, and in each number of bits."""
     task = _task("test", method, budget, seed, chosen, setting, setting.epochs)
     return [task, *(replace(task, bits=bits) for bits in METHODS[method].bits)]
+
+
+def _compared(method: str, budget: int, setting: Setting, find: Find) -> list[Task]:
+    """The runs among which the best is chosen."""
+    last = list(finals(method, [budget], setting, find))
+    if _begun(last, find):
+        return last
+    other = METHODS[method].tuned_as
+    return list(grid(method, [budget], setting)) if other is None else _compared(other, budget, setting, find)
 
 
 def _ranked(tasks: Iterable[Task], find: Find) -> list[Choice]:

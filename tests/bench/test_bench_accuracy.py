@@ -328,6 +328,10 @@ def test_after_many_epochs_the_best_of_each_recipe_are_compared_anew(tmp_path: P
         runs.add(run_of(task, 0.8 + names.index(task.recipe) / 100))
     assert choice("ours_full", 1500, setting, runs.find) == Choice(names[-1], 8e-2, 1000)
     assert choice("ours", 1500, setting, runs.find) == Choice(names[0], 8e-2, 1000)  # its finals are its own
+    assert choice("ours_corrected", 1500, setting, runs.find) == Choice(names[-1], 8e-2, 1000)  # tuned as ours_full
+    for task in finals("ours_corrected", [1000], setting, runs.find):
+        runs.add(run_of(task, 0.8 - names.index(task.recipe) / 100))
+    assert choice("ours_corrected", 1500, setting, runs.find) == Choice(names[0], 8e-2, 1000)
 
 
 def test_another_seed_chooses_after_many_epochs_where_none_of_the_first_was_run(tmp_path: Path) -> None:
