@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -48,17 +47,18 @@ def layers_of(model: nn.Module) -> tuple[Layer, ...]:
 def layers_of_state(state: Mapping[str, Tensor]) -> tuple[Layer, ...]:
     """The tensors of a state_dict with 2 or more dimensions; the kind is guessed from the number of dimensions.
 
-    Tensors that share all their memory are tied: only the first is listed.
+    Tensors that are the same view of the same memory are tied: only the first is listed. A square weight and its
+    transpose are two.
 
     Args:
         state: Tensors by key.
     """
-    seen: set[tuple[int, torch.Size]] = set()
+    seen: set[tuple[object, ...]] = set()
     layers: list[Layer] = []
     for key, tensor in state.items():
         if tensor.dim() < 2:
             continue
-        identity = (tensor.data_ptr(), tensor.shape)
+        identity = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
         if tensor.numel() and tensor.device.type != "meta":
             if identity in seen:
                 continue

@@ -82,3 +82,9 @@ def test_a_state_dict_is_listed_with_kinds_guessed_and_ties_once() -> None:
         ("empty too", "linear", False),
         ("steps", "linear", False),
     ]
+
+
+def test_a_square_weight_and_its_transpose_are_two_though_they_begin_at_the_same_place() -> None:
+    shared = torch.randn(16, 16)
+    listed = layers_of_state({"a.weight": shared, "b.weight": shared.t(), "c.weight": shared})
+    assert [layer.key for layer in listed] == ["a.weight", "b.weight"]
