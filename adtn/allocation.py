@@ -61,8 +61,10 @@ class Allocation:
     def __init__(self, candidates: Candidates, curves: Mapping[str, Curve] | None = None) -> None:
         least_ratio = AUTO_MIN_RATIO if candidates.may_stay_dense else 1.0
         self._candidates = candidates
+        # Of layers that are alike the first by key goes first: files have them in other orders than models.
+        self._items = sorted(candidates.items, key=lambda item: item.layer.key)
         self._ladders: list[_Ladder] = []
-        for layer, item in enumerate(candidates.items):
+        for layer, item in enumerate(self._items):
             options = _options(item, curves or {}, least_ratio)
             if candidates.may_stay_dense:
                 options.append(Option(item.layer.entries, 0.0, None))
@@ -80,7 +82,8 @@ class Allocation:
             layers = [item.layer for item in found.items]
             raise PlanError("target_unreachable", target_unreachable(target, layers, found.smallest))
         chosen = (_climb_to_dense if found.may_stay_dense else _climb)(self._ladders, limit)
-        pairs = [(item.layer, option.structure) for item, option in zip(found.items, chosen, strict=True)]
+        structures = {item.layer.key: own.structure for item, own in zip(self._items, chosen, strict=True)}
+        pairs = [(item.layer, structures[item.layer.key]) for item in found.items]
         return Plan(
             tuple(PlanEntry(layer, structure) for layer, structure in pairs if structure is not None),
             (*found.skipped, *(Skipped(layer, STAYS_DENSE) for layer, structure in pairs if structure is None)),

@@ -82,13 +82,24 @@ def smallest(choice: StructureChoice) -> StructureChoice:
     )
 
 
-def larger(current: StructureChoice, wish: StructureChoice) -> StructureChoice | None:
+def larger(current: StructureChoice, wish: StructureChoice, shape: Sequence[int]) -> StructureChoice | None:
     """The next larger choice after `current` that keeps what `wish` fixes, or None at the end of the road.
 
-    Depth grows first: a TN layer more of 2-site gates adds few numbers. At the greatest depth the gates grow wider.
+    Depth grows first: a TN layer more of 2-site gates adds few numbers. At the greatest depth the gates grow wider, in
+    the fewest TN layers that have more numbers than before: as many as before would have a few times as many.
+
+    Args:
+        current: With depth and gate sites.
+        wish: What is open may grow.
+        shape: Of the tensor.
     """
     if wish.depth is None and current.depth is not None and current.depth < MAX_DEPTH:
         return replace(current, depth=current.depth + 1)
     if wish.gate_sites is None and current.gate_sites is not None and current.gate_sites < MAX_GATE_SITES:
-        return replace(current, gate_sites=current.gate_sites + 1)
+        wider = replace(current, gate_sites=current.gate_sites + 1)
+        if wish.depth is not None:
+            return wider
+        numbers = current.structure(shape).parameters
+        depths = (replace(wider, depth=depth) for depth in range(SMALLEST_DEPTH, MAX_DEPTH))
+        return next((choice for choice in depths if choice.structure(shape).parameters > numbers), wider)
     return None

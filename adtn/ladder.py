@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from adtn.arrangements import brick_wall, tt_matrix
 from adtn.cores import Cores, core_splits, divisors, enclosing_matrix, is_smooth
-from adtn.growth import StructureChoice, larger, smallest
+from adtn.growth import DEFAULT_GATE_SITES, MAX_DEPTH, MAX_GATE_SITES, SMALLEST_DEPTH, StructureChoice
 from adtn.sites import interleaved
 from adtn.structure import AnyStructure, Structure, Sum
 
@@ -81,11 +81,9 @@ def _rungs(shape: tuple[int, ...]) -> tuple[AnyStructure, ...]:
 def _by_preference(shape: tuple[int, ...]) -> Iterator[_Draft]:
     """Every structure that may be a rung; of two of nearly the same size the first one is."""
     yield from _exact(shape)
-    wish = StructureChoice()
-    choice: StructureChoice | None = smallest(wish)
-    while choice is not None:
-        yield _made(choice.structure(shape))
-        choice = larger(choice, wish)
+    deeper = [StructureChoice(depth, DEFAULT_GATE_SITES) for depth in range(SMALLEST_DEPTH, MAX_DEPTH)]
+    wider = [StructureChoice(MAX_DEPTH, sites) for sites in range(DEFAULT_GATE_SITES, MAX_GATE_SITES + 1)]
+    yield from (_made(choice.structure(shape)) for choice in (*deeper, *wider))
 
 
 def _made(structure: Structure) -> _Draft:

@@ -254,11 +254,13 @@ def _grow(layers: Sequence[Layer], wish: StructureChoice, target: Target) -> lis
     total = sum(sizes)
     if total > limit:
         raise PlanError("target_unreachable", target_unreachable(target, layers, total))
-    growing = [(0, size / layer.entries, i) for i, (size, layer) in enumerate(zip(sizes, layers, strict=True))]
-    heapify(growing)  # the layer that grew the fewest times comes first, and of these the one that is stored best
+    growing = [(0, size / layers[i].entries, layers[i].key, i) for i, size in enumerate(sizes)]
+    # The layer that grew the fewest times comes first, and of these the one that is stored best; of layers that are
+    # alike the first by key, since files have them in other orders than models.
+    heapify(growing)
     while growing:
-        steps, _, i = heappop(growing)
-        grown = larger(choices[i], wish)
+        steps, _, key, i = heappop(growing)
+        grown = larger(choices[i], wish, layers[i].shape)
         if grown is None:
             continue
         size = size_of(grown, layers[i].shape)
@@ -266,7 +268,7 @@ def _grow(layers: Sequence[Layer], wish: StructureChoice, target: Target) -> lis
         if size < layers[i].room and total - sizes[i] + size <= limit:
             total += size - sizes[i]
             choices[i], sizes[i] = grown, size
-            heappush(growing, (steps + 1, size / layers[i].entries, i))
+            heappush(growing, (steps + 1, size / layers[i].entries, key, i))
     return choices
 
 

@@ -76,6 +76,22 @@ def test_numbers_go_to_the_layer_that_matters() -> None:
     assert plan["a"] > 2.5 * plan["b"]
 
 
+@pytest.mark.parametrize("names", [["*"], None], ids=["named", "auto"])
+def test_layers_that_are_alike_get_the_same_in_whatever_order_a_file_has_them(names: list[str] | None) -> None:
+    layers = [Layer(f"l{i}", f"l{i}.weight", "linear", (64, 64)) for i in (2, 10, 1)]
+    unequal = False
+    for limit in range(300, 12_000, 450):
+        target = Target(parameters=limit)
+        first, second = (
+            allocate(candidates(order, names), target)
+            for order in (layers, sorted(layers, key=lambda layer: layer.key))
+        )
+        assert sizes(first) == sizes(second)
+        assert [entry.layer for entry in first.entries] == [layer for layer in layers if layer.name in sizes(first)]
+        unequal = unequal or len(set(sizes(first).values())) > 1
+    assert unequal
+
+
 def test_without_measurements_equal_layers_get_equal_numbers() -> None:
     plan = sizes(allocate(candidates(TWINS, ["a", "b"]), Target(parameters=1200)))
     assert max(plan.values()) < 1.5 * min(plan.values())

@@ -290,8 +290,8 @@ def test_a_plan_grows_the_layers_evenly() -> None:
         numbers = [own.structure(layer.shape).parameters for own, layer in zip(sizes, layers, strict=True)]
         steps, growing = [0] * len(layers), set(range(len(layers)))
         while growing:
-            i = min(growing, key=lambda k: (steps[k], numbers[k] / layers[k].entries, k))
-            grown = larger(sizes[i], StructureChoice())
+            i = min(growing, key=lambda k: (steps[k], numbers[k] / layers[k].entries, layers[k].key))
+            grown = larger(sizes[i], StructureChoice(), layers[i].shape)
             count = grown.structure(layers[i].shape).parameters if grown else math.inf
             if grown is None or count >= layers[i].entries or sum(numbers) - numbers[i] + count > limit:
                 growing.remove(i)
@@ -300,6 +300,36 @@ def test_a_plan_grows_the_layers_evenly() -> None:
         plan = make_plan(layers, ["l*"], StructureChoice(), Target(parameters=limit))
         assert [entry.structure.parameters for entry in plan.entries] == numbers
         assert plan.parameters <= limit
+
+
+def test_wider_gates_come_in_as_few_tn_layers_as_make_the_structure_larger() -> None:
+    """So that sizes are close, and little of a target is left unused."""
+    shape = (120, 400)
+    choice = smallest(StructureChoice())
+    seen = [choice]
+    while (grown := larger(choice, StructureChoice(), shape)) is not None:
+        choice = grown
+        seen.append(choice)
+    depths = [[own.depth for own in seen if own.gate_sites == sites] for sites in (2, 3, 4)]
+    assert depths == [[*range(1, 9)], [*range(4, 9)], [*range(4, 9)]]
+    numbers = [own.structure(shape).parameters for own in seen]
+    assert numbers == sorted(set(numbers))
+    for own, fewest in ((StructureChoice(3, 3), numbers[7]), (StructureChoice(3, 4), numbers[12])):
+        assert own.structure(shape).parameters <= fewest  # one TN layer less would not be larger
+    fixed = StructureChoice(depth=8)
+    assert larger(StructureChoice(8, 2), fixed, shape) == StructureChoice(8, 3)
+
+
+def test_layers_that_are_alike_grow_in_an_order_that_does_not_depend_on_the_files() -> None:
+    """Of two orders of the same layers the same ones get more: a file has them sorted, a model does not."""
+    layers = [Layer(f"l{i}", f"l{i}.weight", "linear", (64, 64)) for i in (2, 10, 1)]
+    found = [
+        {entry.layer.key: entry.parameters for entry in make_plan(order, None, StructureChoice(), target).entries}
+        for target in (Target(parameters=limit) for limit in range(600, 1500, 100))
+        for order in (layers, sorted(layers, key=lambda layer: layer.key))
+    ]
+    assert found[::2] == found[1::2]
+    assert any(len(set(sizes.values())) > 1 for sizes in found)
 
 
 def test_layers_are_found_by_name_and_by_key() -> None:
