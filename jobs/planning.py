@@ -101,7 +101,8 @@ def most_trials(plans: int, max_trials: int) -> int:
     """How many trials a search over that many plans takes at most.
 
     It bisects them up to three times: for the smallest that keeps the accuracy, among larger ones where training came
-    to nothing, and once more below what was found (`worker.pipeline.search`).
+    to nothing, and once more below what was found (`worker.pipeline.search`). Where training comes to nothing at size
+    after size, it may take a few more than that, within its cap.
     """
     return min(max_trials, plans, 3 * plans.bit_length())
 

@@ -761,6 +761,42 @@ def test_a_search_that_was_out_of_time_is_not_taken_up_again(
     assert search["ended_by"] == "minutes"
 
 
+def test_whether_there_was_time_for_one_more_trial_alone_is_not_asked_again(
+    make_job: Callable[..., JobRecord], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock of a later attempt runs otherwise: it would try another size, and might come to another answer."""
+    compare = Trials._compare_with_control
+    clock = late = 0.0
+    cut, begun = True, list[int]()
+
+    def slow(self: Trials, plan: Plan) -> Measured:
+        nonlocal clock
+        begun.append(self._parameters(plan))
+        if cut and self.done:
+            raise ShuttingDown
+        clock += 600.0
+        return Measured(self.baseline - 0.5, FineTuned(), False)
+
+    def begin(self: Trials, step: Callable[[float, str], None]) -> None:
+        nonlocal clock
+        clock += late
+        compare(self, step)
+
+    monkeypatch.setattr(Trials, "_compressed", slow)
+    monkeypatch.setattr(Trials, "_compare_with_control", begin)
+    for module in (choose, search_module, trials):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock))
+    job = make_job(compression=target(max_accuracy_drop=1), search={"max_trials": 8, "max_minutes": 30})
+    with pytest.raises(ShuttingDown):
+        run(job)
+    cut, late = False, 1.0
+    with pytest.raises(ProblemError, match="accuracy_drop"):
+        run(job)
+    assert begun[2] == begun[1]
+    assert len(begun) == 4  # and then the largest
+    assert begun[3] > begun[2]
+
+
 def test_trials_of_other_code_are_run_again(
     make_job: Callable[..., JobRecord], run: Run, tried: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

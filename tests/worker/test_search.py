@@ -16,6 +16,11 @@ class Trials:
         self.collapsing = collapsing or set()
         self.asked: list[int] = []
 
+    @property
+    def tried_and_kept(self) -> list[int]:
+        """Of the sizes that were asked for."""
+        return [size for size in self.asked if size in self.keeping]
+
     def __call__(self, size: int) -> bool | None:
         if len(self.asked) == self.time_for:
             raise OutOfTime
@@ -36,9 +41,7 @@ def test_where_larger_is_never_worse_the_smallest_is_found_in_logarithmic_time(c
 def test_noise_never_leads_to_a_size_that_did_not_keep_the_promise(seed: int) -> None:
     draw = random.Random(seed)
     trials = Trials({size for size in range(32) if draw.random() < size / 31})
-    found = smallest_that_keeps(32, trials, 8).size
-    kept = [size for size in trials.asked if size in trials.keeping]
-    assert found == min(kept, default=None)
+    assert smallest_that_keeps(32, trials, 8).size == min(trials.tried_and_kept, default=None)
 
 
 def test_a_cap_on_trials_holds_and_the_best_so_far_is_the_answer() -> None:
@@ -92,6 +95,22 @@ def test_above_a_collapse_another_one_leads_upwards() -> None:
     assert smallest_that_keeps(32, trials, 64).size == 31
     assert trials.asked[:5] == [16, 8, 4, 2, 1]
     assert trials.asked[6:10] == [24, 28, 30, 31]
+
+
+def test_sizes_between_one_that_collapsed_and_the_answer_are_tried_too() -> None:
+    trials = Trials({6, 5}, collapsing={0, 2, 3, 4})
+    assert smallest_that_keeps(13, trials, 16) == Found(5, "sizes")
+    assert trials.asked[0] == 6
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_a_search_that_runs_out_of_sizes_has_left_none_untried(seed: int) -> None:
+    draw = random.Random(seed)
+    count = draw.randint(1, 40)
+    collapsing = {size for size in range(count) if draw.random() < 0.3}
+    keeping = {size for size in range(count) if draw.random() < size / count} - collapsing
+    trials = Trials(keeping, collapsing=collapsing)
+    assert smallest_that_keeps(count, trials, count) == Found(min(trials.tried_and_kept, default=None), "sizes")
 
 
 def test_the_last_trial_that_there_is_time_for_is_for_the_largest() -> None:

@@ -97,6 +97,8 @@ class _Bisected:
             self._low, self._high, self._upwards = max(self._collapsed) + 1, self._count, True
         elif not self._open() and self.kept < self._count and not self._again:
             self._low, self._high, self._upwards, self._again = 0, self.kept, False, True
+        elif not self._open() and self.kept < self._count and (left := self._unknown()):
+            self._low, self._high = left[0], self.kept  # above one whose training came to nothing
         between = self._open()
         return between[len(between) // 2] if between else None
 
@@ -116,8 +118,12 @@ class _Bisected:
         """The end of the search."""
         if self.kept == self._count:
             return Found(None, ended_by)
+        return Found(self.kept, ended_by, len(self._unknown()))
+
+    def _unknown(self) -> list[int]:
+        """The untried sizes below the one that has kept the promise, and above all there that have broken it."""
         largest_broken = max((size for size in self._broken if size < self.kept), default=-1)
-        return Found(self.kept, ended_by, sum(largest_broken < size < self.kept for size in self.untried))
+        return [size for size in self.untried if largest_broken < size < self.kept]
 
     def _open(self) -> list[int]:
         return [size for size in self.untried if self._low <= size < self._high]

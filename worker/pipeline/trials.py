@@ -25,7 +25,7 @@ from worker.pipeline.search import Found, OutOfTime, in_time, smallest_that_keep
 
 POINTER = "/compression/target/max_accuracy_drop"
 CONTROL, ENDED = "control", "ended"
-"""Name what is kept of a search besides its trials: what these are compared with, and that its time is up."""
+"""Name what is kept of a search: what its trials are compared with, and that its time is up."""
 ROUNDING = 1e-9  # in percentage points: a drop of exactly the promised size keeps the promise
 
 
@@ -174,9 +174,19 @@ class Trials:
         return None if trial.collapsed and not trial.kept else trial.kept
 
     def _is_last(self) -> bool:
-        """Whether there is no time for two more trials that take as long as the longest."""
-        left = self._started + 60 * self.caps.max_minutes - time.monotonic()
-        return bool(self.done) and left < 2 * max(trial.seconds for trial in self.done)
+        """Whether there is no time for two more trials that take as long as the longest.
+
+        It is kept: an attempt that goes on, by a clock of its own, has to come to the same trials.
+        """
+        if not self.done:
+            return False
+        subject = ["last", len(self.done)]
+        is_last = self._kept_besides.find(subject)
+        if is_last is None:
+            left = self._started + 60 * self.caps.max_minutes - time.monotonic()
+            is_last = left < 2 * max(trial.seconds for trial in self.done)
+            self._kept_besides.keep(subject, is_last)
+        return bool(is_last)
 
     def _recalled(self, plan: Plan) -> Trial | None:
         """The trial of an earlier attempt, which has taken some of the search's minutes."""
@@ -310,10 +320,11 @@ class Trials:
     def _step_of(self, plan: Plan) -> Callable[[float, str], None]:
         """What a trial calls at each step: it tells the whole search's progress, and ends it when time is up."""
         number = len(self.done)
+        most = max(self._most, number + 1)  # where training comes to nothing again and again there are a few more
 
         def step(done: float, message: str) -> None:
-            text = f"trial {number + 1} of at most {self._most}, {plan.parameters:,} numbers: {message}"
-            self._on_step((number + done) / self._most, text)
+            text = f"trial {number + 1} of at most {most}, {plan.parameters:,} numbers: {message}"
+            self._on_step((number + done) / most, text)
 
         return in_time(step, self._started + 60 * self.caps.max_minutes)
 
