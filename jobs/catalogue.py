@@ -9,6 +9,9 @@ DATA_WITHOUT_NETWORK = (
     "a data set can be used only with an architecture, or with a checkpoint that carries its graph: this one holds "
     "weights alone"
 )
+PROGRAM_WITHOUT_NETWORK = "expected an architecture or a checkpoint that carries its graph, got weights"
+PROGRAMS = ("onnx", "pt2")
+"""Exports that hold the network, not only its weights."""
 
 LIBRARIES = ("torchvision", "timm", "transformers")
 """Whose models are known as LIBRARY/NAME; workers may lack any of them."""

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from adtn.candidates import Candidates
 from adtn.coding import max_bytes
-from adtn.limits import OBSERVED
+from adtn.limits import MOST_NATURAL_NUMBERS, OBSERVED
 from adtn.plan import Plan, PlanEntry
 from jobs.files import FileRecord
 from jobs.planning import (
@@ -140,6 +140,7 @@ def estimate(
             *((HOPELESS,) if is_hopeless else ()),
             *((_too_long(task_limit_s),) if seconds > task_limit_s else ()),
             *((MEASURED,) if measured else ()),
+            *_too_many_numbers(settings, work, measured),
             *((CODED,) if gate_bits is not None else ()),
             *work.notes(),
         ],
@@ -151,6 +152,20 @@ def _too_long(task_limit_s: float) -> str:
     return (
         f"a job may take {task_limit_s / 3600:g} hours here, and fails with time_limit after that: make the "
         "fine-tuning shorter, search less, test on fewer samples, or ask for a larger ADTN_TASK_LIMIT_S"
+    )
+
+
+def _too_many_numbers(settings: JobSettings, work: Tuning, measured: Candidates | None) -> Sequence[str]:
+    """The note where natural-gradient epochs would be refused.
+
+    A measured plan may leave room in its target, but what is left of that is dense: it counts too, unless it is frozen.
+    """
+    known = measured is None or settings.fine_tune.dense == "train"
+    if not settings.fine_tune.natural_epochs or not work.steps or not known or work.trained <= MOST_NATURAL_NUMBERS:
+        return ()
+    return (
+        f"natural_epochs: at most {MOST_NATURAL_NUMBERS:,} numbers can be trained so, here it would be "
+        f"{work.trained:,}: the job would be refused",
     )
 
 

@@ -2,7 +2,16 @@
 
 from adtn.plan import Layer, Plan, predicted_parameters
 from adtn.selection import GLOB_CHARACTERS, each_name
-from jobs.catalogue import ARCHITECTURES, DATA_WITHOUT_NETWORK, DATASETS, EXPORTED_PROGRAM, LIBRARIES, split_name
+from jobs.catalogue import (
+    ARCHITECTURES,
+    DATA_WITHOUT_NETWORK,
+    DATASETS,
+    EXPORTED_PROGRAM,
+    LIBRARIES,
+    PROGRAM_WITHOUT_NETWORK,
+    PROGRAMS,
+    split_name,
+)
 from jobs.files import FileRecord
 from jobs.planning import fault, is_searched, plan_of, plans_to_try, shapes_to_plan
 from jobs.problems import ProblemError
@@ -85,17 +94,22 @@ def check_time(settings: JobSettings, task_limit_s: int) -> None:
 
 
 def check_network(settings: JobSettings, checkpoint: FileRecord) -> None:
-    """Refuse data that there is no network to use on: neither a name, nor a graph in the checkpoint.
+    """Refuse data and exported programs for which there is no network: neither a name, nor a graph in the checkpoint.
 
     Args:
         settings: Of the job.
         checkpoint: Ready.
 
     Raises:
-        ProblemError: validation_failed.
+        ProblemError: validation_failed or export_impossible.
     """
-    if settings.dataset is not None and settings.architecture is None and checkpoint.format != EXPORTED_PROGRAM:
+    if settings.architecture is not None or checkpoint.format == EXPORTED_PROGRAM:
+        return
+    if settings.dataset is not None:
         raise fault("validation_failed", "/dataset", DATA_WITHOUT_NETWORK)
+    programs = [name for name in settings.exports if name in PROGRAMS]
+    if programs:
+        raise fault("export_impossible", "/exports", f"{', '.join(programs)}: {PROGRAM_WITHOUT_NETWORK}")
 
 
 def plans_for(settings: CompressionSettings, checkpoint: FileRecord) -> list[Plan]:

@@ -40,6 +40,7 @@ REFUSALS = (
     "group_invalid",
     "target_unreachable",
     "nothing_to_compress",
+    "export_impossible",
     "unsupported_media_type",
     "too_large",
     "storage_full",

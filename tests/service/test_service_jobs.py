@@ -144,6 +144,7 @@ def test_a_form_needs_a_checkpoint_and_nothing_unknown(server: Server, api: http
         ),
         ({"architecture": "fc2", "dataset": "cifar"}, "unknown_dataset", "/dataset", "digits"),
         ({"dataset": "digits"}, "validation_failed", "/dataset", "only with an architecture"),
+        ({"exports": ["adtn", "onnx", "pt2"]}, "export_impossible", "/exports", "onnx, pt2: expected an architecture"),
         ({"compression": {"layers": ["fc9"]}}, "layer_not_found", "/compression/layers", "'fc9' matches no layer"),
         ({"compression": {"layers": ["tiny"]}}, "layer_not_eligible", "/compression/layers", "fewer than 64"),
         ({"compression": {"layers": [["fc1"]]}}, "group_invalid", "/compression/layers", "at least two layers"),
@@ -599,6 +600,10 @@ def test_an_estimate_says_what_is_trained_and_what_is_computed_once(checkpoint: 
     assert whole["memory_bytes"] - gates["memory_bytes"] == 4 * 4 * frozen
     along = estimate({"dense": "freeze", "epochs": 2, "natural_epochs": 1})
     assert along["memory_bytes"] - gates["memory_bytes"] == 4 * 4 * numbers**2
+    assert not any("natural_epochs" in note for note in along["notes"])
+    many = estimate({"epochs": 2, "natural_epochs": 1}, ["fc2"])  # fc1 stays dense, and is trained
+    assert "natural_epochs: at most 8,192 numbers can be trained so, here" in many["notes"][-1]
+    assert f"{many['fine_tuning']['trained_parameters']:,}: the job would be refused" in many["notes"][-1]
 
     convolution = estimate({"dense": "freeze"}, ["conv2"])["fine_tuning"]
     assert (convolution["kept_layers"], convolution["cached_bytes"]) == (["conv1"], None)

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
+from jobs.catalogue import PROGRAMS
 from jobs.schemas.settings import CompressionSettings
 from worker.architectures.architecture import AMBIGUOUS, Architecture
 from worker.confidence import Change, noise_of_difference
 from worker.pipeline.evaluate import Accuracies
-from worker.pipeline.export import PROGRAMS, Artifact
+from worker.pipeline.export import Artifact
 from worker.pipeline.sensitivity import Sensitivity
 
 Caveat = dict[str, str]

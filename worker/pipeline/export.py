@@ -16,7 +16,8 @@ from adtn import standalone
 from adtn.exporting import traced
 from adtn.ties import gather_ties
 from adtn.tracing import PlainADTN
-from jobs.problems import Fault, ProblemError
+from jobs.catalogue import PROGRAM_WITHOUT_NETWORK, PROGRAMS
+from jobs.planning import fault
 from worker.pipeline.inspect import Inputs
 from worker.weights import under_prefix
 
@@ -26,9 +27,6 @@ DENSE_FILE = "model.dense.safetensors"
 PT_FILE = "model.dense.pt"
 ONNX_FILE = "model.onnx"
 PT2_FILE = "model.pt2"
-
-PROGRAMS = ("onnx", "pt2")
-"""Exports that hold the network, not only its weights."""
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
@@ -82,23 +80,19 @@ def require_possible(exports: Sequence[str], inputs: Inputs) -> None:
     if not programs:
         return
     if inputs.architecture is None:
-        detail = f"{', '.join(programs)}: expected an architecture or a checkpoint that carries its graph, got weights"
-        raise _impossible(detail)
+        raise fault("export_impossible", "/exports", f"{', '.join(programs)}: {PROGRAM_WITHOUT_NETWORK}")
     graph = inputs.blueprint.graph
     if graph is not None and not graph.input.batch.is_any:
-        raise _impossible(
+        detail = (
             f"{', '.join(programs)}: expected a graph for batches of any size, got one for {graph.input.batch}: export "
             "the model with a dynamic batch dimension"
         )
+        raise fault("export_impossible", "/exports", detail)
     missing = [name for name in ONNX_PACKAGES if "onnx" in programs and find_spec(name) is None]
     if missing:
         detail = f"onnx: expected a worker with the extra 'onnx' (pip install 'adtn[onnx]'), this one lacks {missing}"
-        raise _impossible(detail)
+        raise fault("export_impossible", "/exports", detail)
     traced(inputs.model, inputs.architecture.input_shape, PlainADTN)
-
-
-def _impossible(detail: str) -> ProblemError:
-    return ProblemError("export_impossible", detail, [Fault("/exports", detail, "export_impossible")])
 
 
 def export(compressed: Compressed, exports: Sequence[str], folder: Path) -> list[Artifact]:
