@@ -7,6 +7,7 @@ from torch.nn.parameter import is_lazy
 
 from adtn.layer import Layer, ineligible_reason
 from adtn.start import WEIGHT_DTYPES
+from adtn.ties import gather_ties
 
 _KINDS: tuple[tuple[type[nn.Module], str], ...] = (
     (nn.Linear, "linear"),
@@ -47,24 +48,17 @@ def layers_of(model: nn.Module) -> tuple[Layer, ...]:
 def layers_of_state(state: Mapping[str, Tensor]) -> tuple[Layer, ...]:
     """The tensors of a state_dict with 2 or more dimensions; the kind is guessed from the number of dimensions.
 
-    Tensors that are the same view of the same memory are tied: only the first is listed. A square weight and its
-    transpose are two.
+    Of tensors that are tied (`adtn.ties`) only the first is listed.
 
     Args:
         state: Tensors by key.
     """
-    seen: set[tuple[object, ...]] = set()
-    layers: list[Layer] = []
-    for key, tensor in state.items():
-        if tensor.dim() < 2:
-            continue
-        identity = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
-        if tensor.numel() and tensor.device.type != "meta":
-            if identity in seen:
-                continue
-            seen.add(identity)
-        layers.append(_layer(key, _KIND_BY_ORDER.get(tensor.dim(), "parameter"), tensor))
-    return tuple(layers)
+    kept, _ = gather_ties(state)
+    return tuple(
+        _layer(key, _KIND_BY_ORDER.get(tensor.dim(), "parameter"), tensor)
+        for key, tensor in kept.items()
+        if tensor.dim() >= 2
+    )
 
 
 def _layer(key: str, kind: str, tensor: Tensor) -> Layer:
