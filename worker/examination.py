@@ -139,7 +139,8 @@ def require_same(state: State, expected: State, names: str, tolerance: float) ->
         state: Of one artifact.
         expected: Of the other.
         names: Of both, for messages.
-        tolerance: Relative to the largest entry; with 0 every bit has to agree.
+        tolerance: Relative to the largest entry; with 0 every bit has to agree, otherwise an entry may also be rounded
+            to the next number of the tensor's dtype.
 
     Raises:
         RuntimeError: They differ.
@@ -149,7 +150,9 @@ def require_same(state: State, expected: State, names: str, tolerance: float) ->
     for key, tensor in expected.items():
         other = state[key]
         alike = other.dtype == tensor.dtype and other.shape == tensor.shape
-        if not alike or not (torch.equal(other, tensor) or relative_difference(other, tensor) <= tolerance):
+        rounding = torch.finfo(tensor.dtype).eps if tolerance and tensor.is_floating_point() else 0.0
+        close = max(tolerance, rounding)
+        if not alike or not (torch.equal(other, tensor) or relative_difference(other, tensor) <= close):
             raise RuntimeError(f"the artifacts {names} differ in {key!r}")
 
 

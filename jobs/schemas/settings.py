@@ -162,8 +162,9 @@ class FineTuneSettings(Request):
     temperature: float = Field(default=2.0, gt=0, le=100, description="Softens the outputs that are imitated.")
     dense: Dense = Field(
         default="train",
-        description='"freeze" leaves what stayed dense as it is, biases included, and trains the gates alone: layers '
-        "before the first encoded one are then computed only once.",
+        description='"freeze" trains the gates alone: what stayed dense is as the fit has left it, which with data '
+        "shifts the biases of encoded layers by the mean of their error. Layers before the first encoded one are then "
+        "computed only once.",
     )
     accumulate: int = Field(
         default=1, ge=1, le=1024, description="Micro-batches of a step: less memory for the same gradient."

@@ -29,7 +29,7 @@ def artifact(folder: Path, kind: str, size: int) -> Artifact:
 def accuracies(samples: int, right: int, lost: int, won: int, commonest: float = 0.12) -> Accuracies:
     """Of an original that is right on so many samples, some of which are lost while others are won."""
     final = (right - lost + won) / samples
-    return Accuracies(right / samples, 0.1, final, Change(samples, lost, won), commonest)
+    return Accuracies(right / samples, 0.1, final, Change(samples, lost, won), Change(samples, 0, 0), commonest)
 
 
 def search(samples: int, accuracy: float, ended_by: str = "sizes", smaller_untried: int = 0) -> dict[str, object]:
@@ -74,6 +74,23 @@ def test_a_teacher_that_training_has_made_worse_is_named(artifacts: list[Artifac
     assert with_teacher(10_000, 100, 90) == with_teacher(10_000, 15, 60) == with_teacher(360, 0, 0) == []
 
 
+def test_a_fine_tuning_that_has_made_the_fitted_model_worse_is_named(artifacts: list[Artifact]) -> None:
+    def tuned(lost: int, won: int, settings: CompressionSettings = NO_TARGET) -> list[str]:
+        found = replace(accuracies(10_000, 9800, 1000, 0), tuning=Change(10_000, lost, won))
+        return codes(found, artifacts, 1000, settings, None)
+
+    assert tuned(60, 15) == ["tuning_worse"]
+    assert tuned(15, 60) == tuned(100, 90) == tuned(0, 0) == []
+    assert tuned(60, 15, CompressionSettings(gate_bits=4)) == []  # as fitted the gates were not rounded
+
+
+def test_an_original_that_is_no_better_than_a_constant_answer_is_named(artifacts: list[Artifact]) -> None:
+    """As where the data number the classes in another order."""
+    for right, named in ((2, True), (120, True), (121, False)):
+        found = accuracies(1000, right, 0, 400)
+        assert ("original_at_chance" in codes(found, artifacts, 1000, NO_TARGET, None)) is named
+
+
 def test_a_collapse_is_named_where_only_the_teacher_was_good(artifacts: list[Artifact]) -> None:
     untrained = accuracies(1000, 100, 0, 10)
     assert "at_chance" not in codes(untrained, artifacts, 1000, NO_TARGET, None)
@@ -104,8 +121,10 @@ def test_a_model_no_better_than_one_answer_to_all_is_named(artifacts: list[Artif
 
 
 def test_an_original_that_has_learned_nothing_itself_is_no_collapse(artifacts: list[Artifact]) -> None:
-    assert codes(accuracies(1000, 120, 100, 20), artifacts, 1000, NO_TARGET, None) == []
-    assert codes(accuracies(1000, 950, 100, 20, commonest=0.97), artifacts, 1000, NO_TARGET, None) == []
+    assert codes(accuracies(1000, 120, 100, 20), artifacts, 1000, NO_TARGET, None) == ["original_at_chance"]
+    assert codes(accuracies(1000, 950, 100, 20, commonest=0.97), artifacts, 1000, NO_TARGET, None) == [
+        "original_at_chance"
+    ]
 
 
 def test_a_file_that_is_not_smaller_is_named(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_the_recipe_is_a_request_for_the_same_job(
     assert recipe["made_with"]["sha256"] == {"checkpoint": uploaded}
     assert recipe["made_with"]["versions"]["torch"] == torch.__version__
     assert JobSettings.model_validate(recipe).model_dump() == JobSettings.model_validate(settings).model_dump()
-    again = run_once(resources, recipe)
+    again = run_once(resources, recipe | {"checkpoint": add_file(resources, checkpoint_file, "checkpoint")})
     assert again.report["fingerprint"] == job.report["fingerprint"]
     first = artifact(resources, job.id, "adtn", tmp_path).read_bytes()
     assert artifact(resources, again.id, "adtn", tmp_path).read_bytes() == first

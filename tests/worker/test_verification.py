@@ -95,6 +95,10 @@ def test_weights_are_held_against_each_other_key_by_key() -> None:
             require_same(other, state, "x and y", 1e-3)
     with pytest.raises(RuntimeError, match="differ in 'a'"):
         require_same({"a": state["a"] * (1 + 1e-6), "n": state["n"]}, state, "x and y", 0.0)
+    half = {"a": torch.tensor([1.0, -1.0], dtype=torch.bfloat16)}
+    require_same({"a": torch.tensor([1.0, -1.0 - 2**-7]).bfloat16()}, half, "x and y", 1e-3)  # the next number
+    with pytest.raises(RuntimeError, match="differ in 'a'"):
+        require_same({"a": torch.tensor([1.0, -1.0 - 2**-6]).bfloat16()}, half, "x and y", 1e-3)
 
 
 def test_absent_package_cannot_be_imported() -> None:

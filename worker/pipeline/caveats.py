@@ -34,7 +34,7 @@ def caveats(
     found = [_not_smaller(artifacts, dense_bytes)]
     if accuracies is not None:
         found += [_within_noise(accuracies.change), _at_chance(accuracies), _beyond_promise(accuracies, settings)]
-        found.append(_teacher_worse(accuracies))
+        found += [_original_at_chance(accuracies), _teacher_worse(accuracies), _tuning_worse(accuracies, settings)]
     if search is not None:
         found += [_too_few_held_out(search), _one_class_held_out(search), _capped(search), _training_harms(search)]
     if accuracies is not None and search is not None:
@@ -73,6 +73,30 @@ def _at_chance(accuracies: Accuracies) -> Caveat | None:
         f"the compressed model is no better than a constant answer: it is right on {accuracies.final:.2%} of the test "
         f"samples, and {accuracies.commonest:.2%} of them are of one class; its training may have collapsed, or its "
         "numbers may be too few: use a smaller learning rate of the fine-tuning, or more numbers",
+    )
+
+
+def _original_at_chance(accuracies: Accuracies) -> Caveat | None:
+    if accuracies.baseline > accuracies.commonest:
+        return None
+    return _caveat(
+        "original_at_chance",
+        f"the original is no better than a constant answer: it is right on {accuracies.baseline:.2%} of the test "
+        f"samples, and {accuracies.commonest:.2%} of them are of one class; see to it that the data are what it was "
+        "trained on, with the same order of classes, normalisation and size",
+    )
+
+
+def _tuning_worse(accuracies: Accuracies, settings: CompressionSettings) -> Caveat | None:
+    tuning = accuracies.tuning
+    # Gates in few bits come of the training: as they are fitted they are not rounded yet.
+    if settings.gate_bits is not None or -tuning.share <= tuning.noise:
+        return None
+    return _caveat(
+        "tuning_worse",
+        f"the fine-tuning has made the compressed model worse: it is right on {accuracies.final:.2%} of the test "
+        f"samples, and was on {accuracies.after_fit:.2%} as it was fitted; use a smaller learning rate of the "
+        "fine-tuning, or no epochs",
     )
 
 

@@ -22,6 +22,7 @@ class Accuracies:
         after_fit: The same after the fit, before fine-tuning.
         final: The same of the exported numbers.
         change: From the first to the last, on the same samples.
+        tuning: From the second to the last, likewise.
         commonest: The share of the split's most frequent class: what a model reaches that always answers it.
         teacher: Accuracy of the checkpoint after it was trained further; None if it was not.
         correction: From the checkpoint to that, likewise.
@@ -31,6 +32,7 @@ class Accuracies:
     after_fit: float
     final: float
     change: Change
+    tuning: Change
     commonest: float
     teacher: float | None = None
     correction: Change | None = None
@@ -83,6 +85,7 @@ def accuracies_of(
         after_fit=share_of(fitted),
         final=share_of(compressed),
         change=_change(original, compressed),
+        tuning=_change(fitted, compressed),
         commonest=share_of_commonest(labels),
         teacher=None if teacher is None else share_of(teacher),
         correction=None if teacher is None else _change(original, teacher),

@@ -208,12 +208,16 @@ def encoded_bytes(plan: Plan, sizes: Mapping[str, int], original: Mapping[str, T
     return {"original": dense, "compressed": gates, "ratio": round(dense / gates, 2)}
 
 
+UNFINGERPRINTED = {"name", "metadata", "checkpoint", "dataset"}
+"""Settings on which no result depends: of files the content counts, and not under which id they were uploaded."""
+
+
 def fingerprint(job: JobRecord, settings: Mapping[str, object]) -> str:
     """A digest of all that the result depends on: files, settings, seed, code."""
     parts = {
         "checkpoint": job.checkpoint.sha256,
         "dataset": job.dataset.sha256 if job.dataset else job.settings.dataset,
-        "settings": {key: value for key, value in settings.items() if key not in {"name", "metadata"}},
+        "settings": {key: value for key, value in settings.items() if key not in UNFINGERPRINTED},
         "adtn": adtn.__version__,
         "torch": torch.__version__,
     }
