@@ -75,9 +75,7 @@ def submit(
     Raises:
         ProblemError: The settings, a file or the key cannot be accepted. Nothing was stored then.
     """
-    check_names(settings)
-    check_layers(settings)
-    check_time(settings, resources.settings.task_limit_s)
+    _check_settings(resources, settings)
 
     def create(session: Session) -> JobRow:
         for new in new_files:
@@ -128,9 +126,7 @@ def inspected(resources: Resources, owner: str, settings: JobSettings) -> tuple[
     Raises:
         ProblemError: not_found, file_not_ready, file_rejected or wrong_purpose.
     """
-    check_names(settings)
-    check_layers(settings)
-    check_time(settings, resources.settings.task_limit_s)
+    _check_settings(resources, settings)
     checkpoint = files.get(resources.db, owner, settings.checkpoint)
     dataset = None
     if settings.dataset is not None and records.is_file_id(settings.dataset):
@@ -143,6 +139,13 @@ def inspected(resources: Resources, owner: str, settings: JobSettings) -> tuple[
         require_ready(file)
     check_network(settings, checkpoint)
     return checkpoint, dataset
+
+
+def _check_settings(resources: Resources, settings: JobSettings) -> None:
+    """Refuse what can be told to be wrong without a look at the files."""
+    check_names(settings)
+    check_layers(settings)
+    check_time(settings, resources.settings.task_limit_s)
 
 
 def _once(

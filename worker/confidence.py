@@ -87,6 +87,11 @@ class Change:
         return min(1.0, max(Z_95 * math.sqrt(variance), RULE_OF_THREE) / self.samples)
 
     @property
+    def is_fall(self) -> bool:
+        """Whether the second model is worse beyond noise."""
+        return -self.share > self.noise
+
+    @property
     def interval(self) -> tuple[float, float]:
         """Between which changes the true one lies with 95 % confidence."""
         return max(-1.0, self.share - self.noise), min(1.0, self.share + self.noise)

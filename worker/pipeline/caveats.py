@@ -88,9 +88,8 @@ def _original_at_chance(accuracies: Accuracies) -> Caveat | None:
 
 
 def _tuning_worse(accuracies: Accuracies, settings: CompressionSettings) -> Caveat | None:
-    tuning = accuracies.tuning
     # Gates in few bits come of the training: as they are fitted they are not rounded yet.
-    if settings.gate_bits is not None or -tuning.share <= tuning.noise:
+    if settings.gate_bits is not None or not accuracies.tuning.is_fall:
         return None
     return _caveat(
         "tuning_worse",
@@ -101,8 +100,7 @@ def _tuning_worse(accuracies: Accuracies, settings: CompressionSettings) -> Cave
 
 
 def _teacher_worse(accuracies: Accuracies) -> Caveat | None:
-    correction = accuracies.correction
-    if correction is None or -correction.share <= correction.noise:
+    if accuracies.correction is None or not accuracies.correction.is_fall:
         return None
     assert accuracies.teacher is not None
     return _caveat(
