@@ -103,7 +103,7 @@ def fine_tune(
             or the teacher has outputs of another shape.
         NotSampleWise: There are natural-gradient epochs, and the model cannot take them.
         NothingToTrain: No gate or other parameter of the model is trained.
-        TrainingDiverged: The loss is no longer finite.
+        TrainingDiverged: The loss is no longer finite, or what is trained.
     """
     options = options or FineTuneOptions()
     if len(inputs) != len(labels) or len(inputs) == 0:
@@ -170,7 +170,7 @@ def run_stages(
         How many samples it saw, and the loss of each step.
 
     Raises:
-        TrainingDiverged: The loss is no longer finite.
+        TrainingDiverged: The loss is no longer finite, or what is trained.
     """
     lengths = [stage.epochs * feed.steps(stage.batch_size) for stage in stages]
     losses: list[float] = []
@@ -197,7 +197,18 @@ def run_stages(
             losses.append(value)
             if on_step is not None:
                 on_step(len(losses), sum(lengths), value)
+    _require_finite(model, len(losses))
     return samples, losses
+
+
+def _require_finite(model: nn.Module, steps: int) -> None:
+    """Refuse what the last step has left, whose loss no step has seen."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and not parameter.isfinite().all():
+            raise TrainingDiverged(
+                f"fine-tuning: {name} holds numbers that are not finite after the last of {steps} steps; "
+                "use a smaller learning_rate"
+            )
 
 
 def _loss(network: nn.Module, part: MicroBatch, options: FineTuneOptions) -> Tensor:

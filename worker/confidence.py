@@ -5,11 +5,6 @@ from dataclasses import dataclass
 
 Z_95 = 1.959963984540054
 """The normal distribution has 95 % of its weight within this many standard deviations of its mean."""
-RULE_OF_THREE = 3.0
-"""What none of n samples shows may still have a rate of up to this many in n, at 95 %.
-
-Source: Hanley and Lippman-Hand (1983), doi:10.1001/jama.1983.03330370053031.
-"""
 
 
 def wilson_interval(accuracy: float, samples: int) -> tuple[float, float]:
@@ -37,7 +32,7 @@ def wilson_interval(accuracy: float, samples: int) -> tuple[float, float]:
 def noise_of_difference(first: float, second: float, samples: tuple[int, int]) -> float:
     """Below which a difference of two accuracies is within noise, at 95 %, if each has samples of its own.
 
-    On the same samples it is usually less: `Change` says how much, once it is known which of them are right.
+    On the same samples it is usually less: `Change` says how far, once it is known which of them are right.
 
     Args:
         first: An accuracy.
@@ -66,8 +61,6 @@ class Change:
         samples: How many there are, at least 1.
         lost: How many of them only the first model answers rightly.
         won: How many of them only the second model answers rightly.
-
-    Source: McNemar (1947), doi:10.1007/BF02295996.
     """
 
     samples: int
@@ -80,18 +73,26 @@ class Change:
         return (self.won - self.lost) / self.samples
 
     @property
-    def noise(self) -> float:
-        """Up to which a change is within noise, at 95 %: half of Wald's interval of a paired difference."""
-        variance = self.lost + self.won - (self.won - self.lost) ** 2 / self.samples
-        # Wald's interval has no width where no sample changed, or every one in the same way.
-        return min(1.0, max(Z_95 * math.sqrt(variance), RULE_OF_THREE) / self.samples)
+    def interval(self) -> tuple[float, float]:
+        """Between which changes the true one lies with 95 % confidence.
+
+        Wald's interval as if one more sample had been lost and one more won: without these, few changed samples would
+        make it too narrow, and none would leave it without any width.
+
+        Source: Bonett and Price (2012), doi:10.3102/1076998611411915.
+        """
+        samples, lost, won = self.samples + 2, self.lost + 1, self.won + 1
+        centre = (won - lost) / samples
+        half = Z_95 * math.sqrt(((lost + won) / samples - centre**2) / samples)
+        return max(-1.0, centre - half), min(1.0, centre + half)
 
     @property
     def is_fall(self) -> bool:
         """Whether the second model is worse beyond noise."""
-        return -self.share > self.noise
+        return self.interval[1] < 0
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """Between which changes the true one lies with 95 % confidence."""
-        return max(-1.0, self.share - self.noise), min(1.0, self.share + self.noise)
+    def is_noise(self) -> bool:
+        """Whether the models may be equally good."""
+        low, high = self.interval
+        return low <= 0 <= high

@@ -57,7 +57,7 @@ def right_answers(
     at_once: int,
     on_batch: Callable[[float], None] | None = None,
 ) -> Tensor:
-    """Of which inputs the largest output is the label's.
+    """Of which inputs the largest output is the label's; of none whose outputs are not all numbers.
 
     Args:
         forward: Turns a batch of inputs into scores (batch, classes), on any device.
@@ -73,7 +73,8 @@ def right_answers(
     for start in range(0, len(inputs), at_once):
         scores = forward(inputs[start : start + at_once])
         wanted = labels[start : start + at_once].to(scores.device)
-        right[start : start + at_once] = scores.argmax(dim=1) == wanted
+        # The largest of scores with a NaN among them is that NaN, which would be an answer.
+        right[start : start + at_once] = (scores.argmax(dim=1) == wanted) & ~scores.isnan().any(dim=1)
         if on_batch is not None:
             on_batch(min(1.0, (start + at_once) / len(inputs)))
     return right

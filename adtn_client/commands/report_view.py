@@ -19,8 +19,9 @@ def show_report(report: Report) -> None:
     show_layers(report.parameters.layers)
     for name, text in summary(report):
         output.result(f"{name:<25}{text}")
-    for note in report.checkpoint.notes if report.checkpoint else []:  # not in the reports of older workers
-        output.result(f"{'checkpoint':<25}{note}")
+    for name, read in (("checkpoint", report.checkpoint), ("dataset", report.dataset)):
+        for note in read.notes if read else []:  # neither is in the reports of older workers
+            output.result(f"{name:<25}{note}")
     for warned in report.warnings:
         output.result(f"{'warning':<25}{warned.detail}")
 

@@ -14,7 +14,7 @@ class Change(_Open):
 
     points: float = Field(description="Percentage points; below 0 the compressed model is worse.")
     interval: list[float] = Field(
-        description="The ends of its 95 % confidence interval, in points (Wald, paired; 3 samples or more either way)."
+        description="The ends of its 95 % confidence interval, in points (paired; Bonett and Price, 2012)."
     )
     lost: int = Field(description="Samples that only the original answers rightly.")
     won: int = Field(description="Samples that only the compressed model answers rightly.")
@@ -161,6 +161,14 @@ class ReadCheckpoint(_Open):
     notes: list[str] = Field(description="Where the weights were in the file, and what was left out.")
 
 
+class ReadDataset(_Open):
+    """Which samples there were, and how an upload was read."""
+
+    format: str = Field(description="Of the uploaded file, or the name of the data.")
+    samples: dict[str, int] = Field(description="How many each split has.")
+    notes: list[str] = Field(description="How an upload was split, and what of it is not used.")
+
+
 class Warned(_Open):
     """What the reader should know before relying on the numbers."""
 
@@ -175,6 +183,9 @@ class Report(_Open):
     accuracy_unverified: bool = False
     parameters: Parameters
     checkpoint: ReadCheckpoint | None = None
+    dataset: ReadDataset | None = Field(
+        default=None, description="Null without data, and in the reports of older workers."
+    )
     search: Search | None = None
     sensitivity: dict[str, Any] | None = Field(
         default=None, description="Loss of each layer encoded alone, at the sizes at which it was measured."

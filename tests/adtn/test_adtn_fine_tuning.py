@@ -213,6 +213,19 @@ def test_a_loss_that_is_not_finite_stops_with_a_clear_error() -> None:
         fine_tune(compressed(), *blobs(), FineTuneOptions(epochs=4, batch_size=32, learning_rate=1e30))
 
 
+def test_numbers_that_the_last_step_has_ruined_are_refused_though_every_loss_was_finite() -> None:
+    losses: list[float] = []
+    model = compressed()
+    model[0].weight.register_hook(lambda gradient: gradient * math.nan if losses else gradient)
+    options = FineTuneOptions(epochs=2, batch_size=64)
+    with pytest.raises(
+        TrainingDiverged, match=r"0\.weight holds numbers that are not finite after the last of 2 steps"
+    ):
+        fine_tune(model, *blobs(64), options, on_step=lambda *step: losses.append(step[2]))
+    assert len(losses) == 2
+    assert all(map(math.isfinite, losses))
+
+
 def test_a_last_batch_of_one_sample_is_left_out() -> None:
     inputs, labels = blobs(33)
     steps: list[int] = []

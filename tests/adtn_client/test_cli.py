@@ -49,6 +49,11 @@ def a_report() -> dict[str, Any]:
         },
         "bytes": {"checkpoint": 9900, "artifacts": {"model.adtn.safetensors": 3100}},
         "checkpoint": {"format": "pytorch", "key_prefix": "", "notes": ["weights taken from 'state_dict'"]},
+        "dataset": {
+            "format": "images",
+            "samples": {"train": 9, "test": 4},
+            "notes": ["2 images have an alpha channel"],
+        },
         "seconds": {"fit": 3.1, "fine_tune": 40.2},
         **{"settings": {}, "seed": 0, "fingerprint": "sha256:0", "environment": {}, "latency_ms": None},
         "accuracy_unverified": False,
@@ -178,7 +183,13 @@ def test_compress_goes_all_the_way(server: ScriptedServer, tmp_path: Path) -> No
     assert (tmp_path / "out" / "model.adtn.safetensors").read_bytes() == service.artifact
     accuracies = "98.65% before, 10.09% after the fit, 98.17% at the end"
     change = "-0.48 points (-0.72 to -0.24 at 95 %): 98 answers lost, 50 won"
-    for shown in (accuracies, change, "2,048 -> 252 parameters, ratio 8.1", "weights taken from 'state_dict'"):
+    for shown in (
+        accuracies,
+        change,
+        "2,048 -> 252 parameters, ratio 8.1",
+        "weights taken from 'state_dict'",
+        "alpha channel",
+    ):
         assert shown in done.stdout
     for said in (f"uploaded m.pt as {FILE_ID}", "created job_1", "fit: fc1"):
         assert said in done.stderr

@@ -102,14 +102,14 @@ def test_the_same_change_is_noise_or_not_by_the_samples_that_it_comes_from(artif
     assert codes(accuracies(10_000, 9822, 30, 8), artifacts, 1000, NO_TARGET, None) == []
     (found,) = caveats(accuracies(10_000, 9822, 222, 200), artifacts, 1000, NO_TARGET, None)
     assert found["code"] == "drop_within_noise"
-    # 1.96 * sqrt(422 - 22 * 22 / 10,000) is 40.3 samples.
-    for part in ("-0.22 points", "10,000 test samples", "222 of them lost", "200 won", "0.40 points"):
+    # 1.96 * sqrt(424 - 22 * 22 / 10,002) is 40.4 samples.
+    for part in ("-0.22 points", "10,000 test samples", "222 of them lost", "200 won", "-0.62 to +0.18 points"):
         assert part in found["detail"]
 
 
 def test_without_a_changed_sample_the_noise_is_not_none(artifacts: list[Artifact]) -> None:
     (found,) = caveats(accuracies(300, 290, 0, 0), artifacts, 1000, NO_TARGET, None)
-    assert "up to 1.00 points" in found["detail"]  # the rule of three: 3 in 300
+    assert "-0.92 to +0.92 points" in found["detail"]  # 1.96 * sqrt(2) of 302
 
 
 def test_a_model_no_better_than_one_answer_to_all_is_named(artifacts: list[Artifact]) -> None:

@@ -51,36 +51,44 @@ def exact_p(lost: int, won: int) -> float:
 
 
 @pytest.mark.parametrize(("samples", "lost", "won"), [(360, 5, 2), (360, 0, 9), (1000, 300, 500), (40, 39, 0)])
-def test_noise_of_a_change_is_that_of_the_mean_of_the_samples_changes(samples: int, lost: int, won: int) -> None:
+def test_interval_of_a_change_is_that_of_a_mean_with_one_more_lost_and_one_more_won(
+    samples: int, lost: int, won: int
+) -> None:
     changes = [-1] * lost + [1] * won + [0] * (samples - lost - won)
     change = Change(samples, lost, won)
     assert change.share == pytest.approx(statistics.fmean(changes))
-    known = Z_95 * statistics.pstdev(changes) / math.sqrt(samples)
-    assert change.noise == pytest.approx(max(known, 3 / samples))
-    assert change.interval == pytest.approx((max(-1, change.share - change.noise), min(1, change.share + change.noise)))
+    more = [*changes, -1, 1]
+    half = Z_95 * statistics.pstdev(more) / math.sqrt(len(more))
+    assert change.interval == pytest.approx((max(-1, statistics.fmean(more) - half), statistics.fmean(more) + half))
 
 
-@pytest.mark.parametrize(("lost", "won"), [(30, 8), (8, 30), (20, 12), (110, 90), (130, 90), (12, 0), (2, 0), (7, 7)])
+@pytest.mark.parametrize(
+    ("lost", "won"),
+    [(30, 8), (8, 30), (20, 12), (110, 90), (130, 90), (12, 0), (2, 0), (7, 7), (4, 0), (5, 0), (6, 0), (7, 1), (9, 2)],
+)
 def test_a_change_is_beyond_noise_where_mcnemars_test_says_so(lost: int, won: int) -> None:
     change = Change(10_000, lost, won)
-    assert (abs(change.share) > change.noise) == (exact_p(lost, won) < 0.05)
-    low, high = change.interval
-    assert (low <= 0 <= high) == (exact_p(lost, won) >= 0.05)
+    assert change.is_noise == (exact_p(lost, won) >= 0.05)
+    assert change.is_fall == (lost > won and exact_p(lost, won) < 0.05)
 
 
 def test_thirty_lost_and_eight_won_of_ten_thousand_are_no_chance_though_unpaired_they_would_be() -> None:
     change = Change(10_000, lost=30, won=8)
     assert exact_p(30, 8) == pytest.approx(0.0005, abs=5e-5)
     assert change.share == pytest.approx(-0.0022)
-    assert change.noise == pytest.approx(0.001207, abs=1e-6)  # 1.96 * sqrt(38 - 484 / 10,000) / 10,000
+    # -22 and 1.96 * sqrt(40 - 484 / 10,002) of 10,002
+    assert change.interval == pytest.approx((-0.003438, -0.000961), abs=1e-6)
     assert noise_of_difference(0.9822, 0.98, (10_000, 10_000)) > 0.0022
 
 
-@pytest.mark.parametrize(("samples", "lost"), [(100, 0), (100, 1), (100, 100), (1, 1)])
+@pytest.mark.parametrize(("samples", "lost"), [(100, 0), (100, 1), (100, 100), (1, 1), (1, 0)])
 def test_no_number_of_samples_is_without_noise(samples: int, lost: int) -> None:
-    assert Change(samples, lost, 0).noise == pytest.approx(min(1, 3 / samples))  # no accuracy changes by more than 1
+    low, high = Change(samples, lost, 0).interval
+    assert -1 <= low < -lost / samples + 1e-9
+    assert low < high <= 1
 
 
-def test_what_no_sample_shows_has_a_rate_below_the_noise() -> None:
-    noise = Change(1000, 0, 0).noise
-    assert (1 - noise) ** 1000 == pytest.approx(0.05, abs=5e-4)  # how often such a rate would show nothing
+@pytest.mark.parametrize("samples", [100, 1000])
+def test_what_no_sample_shows_may_still_happen_about_as_often_as_the_interval_says(samples: int) -> None:
+    _, high = Change(samples, 0, 0).interval
+    assert 0.04 < (1 - high) ** samples < 0.07  # how often changes of one kind, at such a rate, would show nothing

@@ -52,6 +52,12 @@ def test_right_answers_are_those_of_each_sample_in_batches_of_any_size() -> None
         assert top1_of(nn.Identity(), scores, labels, at_once) == 3 / 5
 
 
+def test_outputs_that_are_no_numbers_are_no_answer() -> None:
+    nan, inf = float("nan"), float("inf")
+    scores = torch.tensor([[nan, nan], [0.1, nan], [nan, 0.2], [-inf, 0.0], [0.0, inf]])
+    assert right_answers(nn.Identity(), scores, scores.argmax(dim=1), 2).tolist() == [False, False, False, True, True]
+
+
 def test_models_are_compared_sample_by_sample() -> None:
     original = torch.tensor([True, True, True, True, False, False, False, True])
     fitted = torch.tensor([True, False, False, False, False, False, False, False])

@@ -8,7 +8,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from support.cifar import packed
 from support.pictures import encoded
-from support.worker_jobs import add_file, run_once
+from support.worker_jobs import add_file, artifact, run_once
 
 from jobs import files, records
 from jobs.database import Database
@@ -57,7 +57,7 @@ def test_images_of_several_sizes_are_inspected(db: Database, dataset_id: str):
 
 
 def test_a_job_resizes_them_and_a_fresh_process_finds_the_same_accuracy(
-    resources: Resources, checkpoint_id: str, dataset_id: str
+    resources: Resources, checkpoint_id: str, dataset_id: str, tmp_path: Path
 ):
     normalize = {"mean": [0.3], "std": [0.4]}
     row = run(resources, checkpoint_id, dataset_id, image={"resize": [8, 8]}, normalize=normalize)
@@ -65,6 +65,13 @@ def test_a_job_resizes_them_and_a_fresh_process_finds_the_same_accuracy(
     assert row.report["verified"]["fresh_process"] is True
     assert row.report["accuracy"]["samples"] == 40
     assert row.report["settings"]["image"] == {"resize": [8, 8]}
+    read = row.report["dataset"]
+    assert (read["format"], read["samples"]) == ("images", {"train": 160, "test": 40})
+    split, sizes = read["notes"]
+    assert split == "no folders train and test: 20% of each class are the test split"
+    assert "16 x 16 pixels" in sizes
+    card = artifact(resources, row.id, "card", tmp_path).read_text()
+    assert f"- The data: {split}." in card
 
 
 def test_a_job_without_a_size_says_what_is_missing(resources: Resources, checkpoint_id: str, dataset_id: str):
@@ -90,5 +97,5 @@ def test_a_job_with_augmentation_is_the_same_again(resources: Resources, checkpo
 def stored_digest(resources: Resources, job_id: str) -> str:
     """Of the dense artifact's bytes."""
     with resources.db.read() as session:
-        (dense,) = [artifact for artifact in records.artifacts(session, [job_id])[job_id] if artifact.kind == "dense"]
+        (dense,) = [found for found in records.artifacts(session, [job_id])[job_id] if found.kind == "dense"]
     return dense.sha256

@@ -66,7 +66,7 @@ def test_folders_train_and_test_are_the_splits(read: Read, kind: str, root: str)
 def test_validation_images_are_the_test_split_where_there_is_no_other(read: Read, name: str):
     found = read(folder([path.replace("test/", f"{name}/") for path in SPLIT]))
     assert found.summary["splits"] == {"train": 5, "test": 3}
-    assert found.summary["notes"] == []
+    assert found.summary["notes"] == [f"no folder test: the images of '{name}' are the test split"]
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "Validation"])

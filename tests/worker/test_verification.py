@@ -10,9 +10,11 @@ from support.digits import DigitsLeNet, accuracy
 
 import adtn
 from jobs.problems import ProblemError
+from worker.confidence import Change
 from worker.datasets import load, write_named
 from worker.examination import Question, require_same
-from worker.pipeline.verify import verify
+from worker.pipeline.evaluate import Accuracies
+from worker.pipeline.verify import agree, verify
 from worker.verification import absent
 
 
@@ -42,12 +44,17 @@ def accuracy_of(question: Question) -> float:
     return accuracy(model, data.test_x, data.test_y)
 
 
+def reported(final: float, samples: int = 360) -> Accuracies:
+    none = Change(samples, 0, 0)
+    return Accuracies(baseline=final, after_fit=final, final=final, change=none, tuning=none, commonest=0.1)
+
+
 def test_artifacts_with_the_reported_accuracy_are_verified(question: Question) -> None:
-    reported = accuracy_of(question)
-    found = {"accuracy": reported, "difference": None}
-    assert verify(question, reported, lambda: None) == {
+    share = accuracy_of(question)
+    found = {"accuracy": share, "difference": None}
+    assert verify(question, reported(share), lambda: None) == {
         "fresh_process": True,
-        "accuracy": reported,
+        "accuracy": share,
         "artifacts": ["adtn", "dense"],
         "by_artifact": {"adtn": found, "dense": found},
     }
@@ -55,7 +62,25 @@ def test_artifacts_with_the_reported_accuracy_are_verified(question: Question) -
 
 def test_report_that_says_another_accuracy_is_refused(question: Question) -> None:
     with pytest.raises(ProblemError, match=r"expected accuracy 0\.9"):
-        verify(question, 0.9, lambda: None)
+        verify(question, reported(0.9), lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("samples", "others", "exact", "other_order"),
+    [
+        *[(20, 0, True, True), (20, 1, False, True), (20, 2, False, False)],
+        *[(999, 1, False, True), (999, 2, False, False)],
+        *[(10_000, 1, False, True), (10_000, 10, False, True), (10_000, 11, False, False)],
+    ],
+)
+def test_a_sum_in_another_order_may_change_one_answer_or_one_in_a_thousand(
+    samples: int, others: int, exact: bool, other_order: bool
+) -> None:
+    for found in (samples // 2 - others, samples // 2 + others):
+        assert agree(found / samples, reported((samples // 2) / samples, samples), exact=True) is exact
+        assert agree(found / samples, reported((samples // 2) / samples, samples), exact=False) is other_order
+    assert not agree(None, reported(0.5), exact=False)
+    assert not agree(0.5, None, exact=False)
 
 
 def test_artifacts_with_different_weights_are_refused(question: Question, tmp_path: Path) -> None:
@@ -78,7 +103,7 @@ def test_damaged_artifact_is_refused(question: Question) -> None:
     path = Path(question.artifacts["dense"])
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(ProblemError, match="cannot be opened in a fresh process: RuntimeError: the artifact dense: "):
-        verify(question, 0.5, lambda: None)
+        verify(question, reported(0.5), lambda: None)
 
 
 def test_weights_are_held_against_each_other_key_by_key() -> None:

@@ -54,13 +54,14 @@ def _not_smaller(artifacts: Sequence[Artifact], dense_bytes: int) -> Caveat | No
 
 
 def _within_noise(change: Change) -> Caveat | None:
-    if abs(change.share) > change.noise:
+    if not change.is_noise:
         return None
+    low, high = (100 * end for end in change.interval)
     return _caveat(
         "drop_within_noise",
-        f"the accuracy changed by {100 * change.share:+.2f} points on {change.samples:,} test samples; with "
-        f"{change.lost:,} of them lost and {change.won:,} won, changes up to {100 * change.noise:.2f} points cannot be "
-        "told from chance",
+        f"the accuracy changed by {100 * change.share:+.2f} points on {change.samples:,} test samples, with "
+        f"{change.lost:,} of them lost and {change.won:,} won: on other samples it might change by {low:+.2f} to "
+        f"{high:+.2f} points, so this cannot be told from chance",
     )
 
 

@@ -120,6 +120,8 @@ def _caveats(report: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "- Each file was opened in a fresh process after it was written, and did there what this page says."
     yield "- Decoded weights take the memory of the original ones: what gets smaller are the files."
+    for note in (report["dataset"] or {}).get("notes", []):
+        yield f"- The data: {_inline(note)}."
     for warning in report["warnings"]:
         yield f"- `{warning['code']}`: {warning['detail']}."
 

@@ -27,6 +27,7 @@ class Measurements:
 
     Attributes:
         accuracies: On the test split; None without data.
+        samples: How many each split of the data has; None without data.
         at_once: How many samples the network is given at a time.
         latency_ms: Milliseconds a forward pass, and of one decoding; None without a model.
         seconds: Seconds by stage.
@@ -38,6 +39,7 @@ class Measurements:
     """
 
     accuracies: Accuracies | None = None
+    samples: Mapping[str, int] | None = None
     at_once: int = 1
     latency_ms: dict[str, float | int] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
@@ -95,6 +97,7 @@ def build_report(
             "encoded": encoded_bytes(plan, sizes, original),
         },
         "checkpoint": checkpoint_section(job.checkpoint),
+        "dataset": dataset_section(job, measured.samples),
         "search": measured.search,
         "sensitivity": sensitivity_section(measured.sensitivity, plan),
         "warnings": warnings_section(job, artifacts, dense, measured),
@@ -111,6 +114,18 @@ def build_report(
 def checkpoint_section(file: FileRecord) -> dict[str, object]:
     """The report's `checkpoint`: how the upload was read."""
     return {"format": file.format, "key_prefix": file.key_prefix, "notes": (file.summary or {}).get("notes", [])}
+
+
+def dataset_section(job: JobRecord, samples: Mapping[str, int] | None) -> dict[str, object] | None:
+    """The report's `dataset`: which samples there were, and how an upload was read; None without data."""
+    if samples is None:
+        return None
+    file = job.dataset
+    return {
+        "format": job.settings.dataset if file is None else file.format,
+        "samples": dict(samples),
+        "notes": [] if file is None else (file.summary or {}).get("notes", []),
+    }
 
 
 def accuracy_section(accuracies: Accuracies | None) -> dict[str, object] | None:

@@ -66,6 +66,8 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
     require_possible(job.settings.exports, inputs)
     measured.network_caveats = caveats_of_network(inputs.architecture, computed=is_computed(job, inputs))
     attempt = Attempt(job, inputs, store, folder, progress)
+    if inputs.dataset is not None:
+        measured.samples = {split: len(labels) for split, (_, labels) in inputs.dataset.splits.items()}
 
     corrected = corrected_state(attempt, measured)
     teacher = teacher_of(attempt)
@@ -113,8 +115,7 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
     progress.stage("verify", "opening the artifacts in a fresh process")
     reference = write_reference(inputs, compressed, job.settings.seed, folder)
     question = question_of(job, inputs, artifacts, measured.at_once, device, reference)
-    final = measured.accuracies.final if measured.accuracies else None
-    report["verified"] = verify(question, final, lambda: progress.step(0.5, "verifying"))
+    report["verified"] = verify(question, measured.accuracies, lambda: progress.step(0.5, "verifying"))
     artifacts += write_documents(job, report, artifacts, folder)
     return Outcome(report, artifacts)
 

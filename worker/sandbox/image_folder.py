@@ -177,7 +177,9 @@ def _split_by_folder(pictures: Sequence[Picture]) -> Arrangement:
     missing = [name for name in ("train", test) if name not in folders]
     if missing:
         raise ProblemError("dataset_invalid", f"expected the folders {EXPECTED}, got no images in {missing[0]}/")
+    notes = []
     if test == "val":
+        notes = [f"no folder test: the images of {quoted(folders['val'])} are the test split"]
         folders = {"train": folders["train"], "test": folders["val"]}
     chosen = {
         split: [picture for picture in pictures if picture.folders[0] == folders[split]]
@@ -196,7 +198,7 @@ def _split_by_folder(pictures: Sequence[Picture]) -> Arrangement:
     return Arrangement(
         {split: [(picture, labels[picture.folders[1]]) for picture in chosen[split]] for split in chosen},
         classes,
-        notes=(),
+        notes=notes,
     )
 
 
