@@ -1,6 +1,7 @@
 """The peak of a job's memory, rough: that of two moments, whichever takes more.
 
-One is a training, with the tensors of its steps and a search's own copies of samples; the other the end, when a second
+One is a training, with the tensors of its steps, a copy of the weights where it may be undone or done again, and a
+search's own copies of samples; the other the end, when a second
 process loads the data and the artifacts to verify them while the first still holds its own.
 """
 
@@ -11,7 +12,7 @@ from adtn.plan import Plan
 from jobs.files import FileRecord
 from jobs.planning import is_searched
 from jobs.schemas.settings import JobSettings
-from service.fine_tuning import Tuning, has_control, sample_shape, splits_of
+from service.fine_tuning import Tuning, can_be_undone, has_control, sample_shape, splits_of
 
 START_BYTES = 600 * 1024**2
 """Of the worker and the process that verifies, before either holds a model."""
@@ -46,7 +47,8 @@ def peak_memory(
     """
     weights, samples = _weight_bytes(settings, checkpoint), _sample_bytes(settings, dataset)
     models = checkpoint.bytes + _models(settings, work) * weights
-    copied = weights + _copied_bytes(samples, work) if is_searched(settings.compression) else 0
+    copied = weights if is_searched(settings.compression) or can_be_undone(settings, work) else 0
+    copied += _copied_bytes(samples, work) if is_searched(settings.compression) else 0
     training = models + copied + 4 * _numbers_of_training(settings, plan, work, checkpoint)
     verifying = models + VERIFIED_COPIES * weights + loading_bytes(settings, samples)
     return START_BYTES + sum(samples.values()) + max(training, verifying)

@@ -9,10 +9,10 @@ each; a search takes the whole once a trial.
 
 An evaluation costs its samples' way through the network. Counted are: the samples for the moments of layers' inputs;
 the test split for the original, the fitted and the compressed model, for the original that was trained further, and for
-each artifact that is opened to verify it; single samples for the latency; of a further training of the original the
-looks before and after it; and in a search the held-out samples for the original, for what trials are compared with, and
-for each trial as fitted and as trained. Not counted are reading and writing files, and what networks do besides
-multiplying weights.
+each artifact that is opened to verify it; single samples for the latency; of a further training of the original, and of
+a fine-tuning that can be undone, the looks before and after it; and in a search the held-out samples for the original,
+for what trials are compared with, and for each trial as fitted and as trained. Not counted are reading and writing
+files, and what networks do besides multiplying weights.
 """
 
 import math
@@ -38,6 +38,7 @@ from jobs.schemas.settings import JobSettings
 from service.estimated_memory import BYTES_OF_DTYPE, DEFAULT_BYTES, peak_memory
 from service.fine_tuning import (
     Tuning,
+    can_be_undone,
     has_control,
     operations,
     original_operations,
@@ -61,8 +62,8 @@ CURVATURE_OPERATIONS_A_SECOND = 6e9
 START_SECONDS = 10.0
 MOMENT_SAMPLES = 2000
 """That the moments of layers' inputs are of, at most."""
-LOOKED_AT_FURTHER = 10_000
-"""Training samples, at most, on which a further training of the original is judged: before it and after it."""
+MOST_JUDGING = 10_000
+"""Samples, at most, on which a training of the original or of the fitted model is judged: before it and after it."""
 LATENCY_SAMPLES = 66
 """Given one by one to the original and the compressed model, 33 to each."""
 
@@ -109,6 +110,7 @@ def estimate(
     first = len(plans) // 2 if settings.search.max_trials > 1 else -1
     once = _fit_seconds(settings, plans[first]) + _tune_seconds(settings, plans[first], works[first])
     teacher = _teacher_seconds(settings, checkpoint, work)
+    looks = _evaluation_seconds(work, _test_samples(settings, work) + 2 * _samples_that_undo(settings, work))
     a_trial = once + _looks_at_a_trial(settings) * _evaluation_seconds(work, work.heldout)
     search = _search(settings, plans, checkpoint, a_trial) if is_searched(settings.compression) else None
     measured = to_measure(settings.compression, layers_in(checkpoint))
@@ -121,7 +123,7 @@ def estimate(
     is_hopeless = search is not None and before + search.seconds_a_trial > search.max_seconds
     if search:
         before = min(before + search.trials * search.seconds_a_trial, search.max_seconds)
-    seconds = round(START_SECONDS + teacher + before + once + _evaluation_seconds(work, _test_samples(settings, work)))
+    seconds = round(START_SECONDS + teacher + before + once + looks)
     of_plan = PLANNED if search or measured else () if gate_bits is None else ("bytes",)
     return Estimate(
         layers=layers,
@@ -240,6 +242,13 @@ def _test_samples(settings: JobSettings, work: Tuning) -> int:
     return work.test * (models + artifacts) + (LATENCY_SAMPLES if work.test else 0)
 
 
+def _samples_that_undo(settings: JobSettings, work: Tuning) -> int:
+    """On how many it is judged whether the fine-tuning has done harm; none where it is not undone."""
+    if not can_be_undone(settings, work):
+        return 0
+    return min(MOST_JUDGING, work.heldout if work.validated else work.samples)
+
+
 def _looks_at_a_trial(settings: JobSettings) -> int:
     """How often a trial takes the held-out samples: as fitted, unless gates in few bits come of training, and after."""
     return 2 if settings.compression.gate_bits is None else 1
@@ -258,7 +267,7 @@ def _teacher_seconds(settings: JobSettings, checkpoint: FileRecord, work: Tuning
     if not epochs:
         return 0.0
     among = work.not_held_out if is_searched(settings.compression) else work.samples
-    looks = 2 * _evaluation_seconds(work, min(LOOKED_AT_FURTHER, among))
+    looks = 2 * _evaluation_seconds(work, min(MOST_JUDGING, among))
     return _original_seconds(settings, checkpoint, work, epochs) + looks
 
 

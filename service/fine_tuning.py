@@ -179,6 +179,12 @@ def has_control(settings: JobSettings, work: Tuning) -> bool:
     return searched and not work.validated and options.epochs > 0 and options.dense != "freeze"
 
 
+def can_be_undone(settings: JobSettings, work: Tuning) -> bool:
+    """Whether a fine-tuning that does harm is undone: not after a search, which chose, nor with gates in few bits."""
+    compression = settings.compression
+    return work.steps > 0 and not is_searched(compression) and compression.gate_bits is None
+
+
 def original_operations(work: Tuning, epochs: int) -> int:
     """Floating-point operations of these steps: forward once, and backward twice."""
     return 3 * epochs * work.samples * work.forward

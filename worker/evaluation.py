@@ -3,7 +3,8 @@
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +19,46 @@ MOST_BYTES = 2**28
 LATENCY_RUNS = 30
 HARM = 0.02
 """Differences of accuracy that count: a training that costs more of it, on the samples that it saw, does harm."""
+JUDGING = 10_000
+"""Samples, at most, that tell whether a training has done harm."""
 
 
-def top1(model: nn.Module, inputs: Tensor, labels: Tensor, on_batch: Callable[[float], None] | None = None) -> float:
+class Samples(Protocol):
+    """Samples as they are evaluated, a slice at a time: a tensor, or some of one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Some of the samples of a tensor; only those of a slice are copied.
+
+    Attributes:
+        samples: (N, ...).
+        indices: Of those that are meant, (n,).
+    """
+
+    samples: Tensor
+    indices: Tensor
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, part: slice, /) -> Tensor:
+        return self.samples[self.indices[part]]
+
+
+def drawn(samples: Tensor, labels: Tensor, seed: int) -> tuple[Samples, Tensor]:
+    """At most 10,000 samples at random, and their labels; the same seed draws the same."""
+    if len(labels) <= JUDGING:
+        return samples, labels
+    indices = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[:JUDGING].sort().values
+    return Drawn(samples, indices), labels[indices]
+
+
+def top1(model: nn.Module, inputs: Samples, labels: Tensor, on_batch: Callable[[float], None] | None = None) -> float:
     """The share of inputs whose largest output is the label's.
 
     Args:
@@ -40,7 +78,7 @@ def top1(model: nn.Module, inputs: Tensor, labels: Tensor, on_batch: Callable[[f
 
 def top1_of(
     forward: Callable[[Tensor], Tensor],
-    inputs: Tensor,
+    inputs: Samples,
     labels: Tensor,
     at_once: int,
     on_batch: Callable[[float], None] | None = None,
@@ -52,7 +90,7 @@ def top1_of(
 @torch.no_grad()
 def right_answers(
     forward: Callable[[Tensor], Tensor],
-    inputs: Tensor,
+    inputs: Samples,
     labels: Tensor,
     at_once: int,
     on_batch: Callable[[float], None] | None = None,
@@ -91,7 +129,7 @@ def share_of_commonest(labels: Tensor) -> float:
 
 
 @torch.no_grad()
-def samples_at_once(model: nn.Module, inputs: Tensor) -> int:
+def samples_at_once(model: nn.Module, inputs: Samples) -> int:
     """How many samples a model can be given at a time, so that no result of an operation grows beyond 256 MiB.
 
     It is run on a few samples and on twice as many: what a result grows by is what the further samples take. A few are

@@ -1,8 +1,9 @@
-"""Checked checkpoints as state dicts, and a bare module for weights that come without a model."""
+"""Checked checkpoints as state dicts, a bare module for weights that come without a model, and tensors given back."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -71,3 +72,13 @@ def bare_module(state: Mapping[str, Tensor]) -> nn.Module:
         else:
             owner._buffers[name] = tensor.clone()
     return root
+
+
+@torch.no_grad()
+def restore(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give a model the tensors of its own state dict of before.
+
+    Not by `load_state_dict`, which makes up counters of a batch norm that has none, and then refuses them.
+    """
+    for key, tensor in model.state_dict().items():
+        tensor.copy_(state[key])

@@ -25,11 +25,11 @@ from worker import datasets
 from worker.lease_keeper import ShuttingDown
 from worker.pipeline import correct, trials
 from worker.pipeline.attempt import Attempt
-from worker.pipeline.correct import restore
 from worker.pipeline.heldout import parts_of
 from worker.pipeline.progress import ProgressReporter, shares_of
 from worker.pipeline.run import Outcome, run_pipeline
 from worker.resources import Resources
+from worker.weights import restore
 
 WISH = {
     "architecture": "lenet5",
@@ -150,7 +150,7 @@ def test_what_it_has_become_is_imitated(
         teachers.append(teacher)
         return FineTuned()
 
-    monkeypatch.setattr("worker.pipeline.run.fine_tune", watched)
+    monkeypatch.setattr("worker.pipeline.tune.fine_tune", watched)
     run(make_job(fine_tune={"epochs": 1, "teacher_epochs": 3, "batch_size": 64}))
     (teacher,) = teachers
     assert teacher is not None

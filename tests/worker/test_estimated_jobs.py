@@ -22,7 +22,7 @@ from service.fine_tuning import tuning
 from service.planning import plans_for
 from worker import datasets, evaluation
 from worker.examination import Examination, Question
-from worker.pipeline import correct, heldout
+from worker.pipeline import heldout
 from worker.resources import Resources
 
 WISH = {
@@ -63,10 +63,11 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         {"fine_tune": {"epochs": 0}},
         {"fine_tune": {"epochs": 0}, "exports": ["dense", "dense_pt"]},
         {"fine_tune": TEACHER},
+        {"fine_tune": {"epochs": 1, "distill": False}},
         {"fine_tune": {"epochs": 0}, **SEARCH},
         {"fine_tune": TEACHER, **SEARCH},
     ],
-    ids=["plain", "exports", "teacher", "search", "search-teacher"],
+    ids=["plain", "exports", "teacher", "fine-tuning", "search", "search-teacher"],
 )
 def test_every_evaluation_of_a_job_is_counted(
     wish: dict[str, Any],
@@ -85,8 +86,8 @@ def test_every_evaluation_of_a_job_is_counted(
     fast = estimates.estimate(settings, plans, checkpoint, None)
     monkeypatch.setattr(estimates, "OPERATIONS_A_SECOND", work.forward)  # a second for each sample
     slow = estimates.estimate(settings, plans, checkpoint, None)
-    trained = 3 * work.samples * settings.fine_tune.teacher_epochs  # forward, and backward twice
-    counted = slow.seconds - fast.seconds - trained
+    epochs = settings.fine_tune.epochs + settings.fine_tune.teacher_epochs
+    counted = slow.seconds - fast.seconds - 3 * work.samples * epochs  # forward, and backward twice
     # A few samples of each kind tell how many a network can be given at a time, and whether it can be trained.
     assert counted <= sum(evaluated) <= 1.03 * counted
     if slow.search is not None and fast.search is not None:
@@ -97,7 +98,7 @@ def test_every_evaluation_of_a_job_is_counted(
 
 def test_the_service_knows_how_many_samples_the_worker_looks_at() -> None:
     assert estimates.MOMENT_SAMPLES == moments.MAX_SAMPLES
-    assert estimates.LOOKED_AT_FURTHER == correct.EVALUATED
+    assert estimates.MOST_JUDGING == evaluation.JUDGING
     assert fine_tuning.MOST_HELD_OUT == heldout.MAX_SAMPLES
     calls: list[int] = []
     evaluation.latency_ms(lambda: calls.append(1))

@@ -223,6 +223,23 @@ def caveats_of_measuring(sensitivity: Sensitivity) -> list[Caveat]:
     return [_caveat("not_measured", f"{detail}; measuring may take half of search.max_minutes: raise it")]
 
 
+def tuning_undone(before: int, change: Change, split: str) -> Caveat:
+    """What is to be said where the fine-tuning did harm, and the model was left as it was fitted.
+
+    Args:
+        before: How many samples the fitted model answers rightly.
+        change: What the fine-tuning made of that.
+        split: Where the samples are from, in words.
+    """
+    after = before - change.lost + change.won
+    return _caveat(
+        "tuning_undone",
+        f"the fine-tuning made the compressed model worse: it was right on {before:,} of {change.samples:,} {split} "
+        f"samples as it was fitted, and on {after:,} after that; so it is left as it was fitted: use a smaller "
+        "learning rate of the fine-tuning, or no epochs",
+    )
+
+
 def trained_as_tried(reason: str) -> Caveat:
     """What is to be said where the chosen size could only be trained as its trial was.
 

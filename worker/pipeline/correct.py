@@ -6,26 +6,22 @@ teacher correction (arXiv:2408.11796). What follows takes the outcome in the pla
 with the upload all the same.
 """
 
-from collections.abc import Mapping
-
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from adtn.errors import TrainingDiverged
 from jobs.planning import is_searched
 from jobs.schemas.settings import JobSettings
 from worker.datasets import Dataset
-from worker.evaluation import HARM, share_of_commonest, top1
+from worker.evaluation import HARM, drawn, share_of_commonest, top1
 from worker.pipeline.attempt import Attempt
 from worker.pipeline.compress import fine_tune
 from worker.pipeline.evaluate import dense_state
 from worker.pipeline.heldout import parts_of
 from worker.pipeline.kept import Kept
+from worker.weights import restore
 
 KIND = "teacher"
 """Names what is kept for another attempt."""
-EVALUATED = 10_000
-"""Training samples, at most, that tell whether training has ruined the model."""
 
 
 def correct(attempt: Attempt) -> dict[str, Tensor]:
@@ -55,16 +51,6 @@ def correct(attempt: Attempt) -> dict[str, Tensor]:
     return {key: tensor.cpu().clone() for key, tensor in dense_state(inputs.model, inputs.state).items()}
 
 
-@torch.no_grad()
-def restore(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Give a model the tensors of its own state dict of before.
-
-    Not by `load_state_dict`, which makes up counters of a batch norm that has none, and then refuses them.
-    """
-    for key, tensor in model.state_dict().items():
-        tensor.copy_(state[key])
-
-
 def _train(attempt: Attempt, samples: tuple[Tensor, Tensor]) -> None:
     settings, model = attempt.job.settings, attempt.inputs.model
     wish = settings.fine_tune.model_copy(update={"epochs": settings.fine_tune.teacher_epochs, "natural_epochs": 0})
@@ -73,8 +59,7 @@ def _train(attempt: Attempt, samples: tuple[Tensor, Tensor]) -> None:
     def on_step(done: float, message: str) -> None:
         attempt.progress.step(done, f"the original: {message}")
 
-    drawn = torch.randperm(len(samples[1]), generator=torch.Generator().manual_seed(settings.seed))[:EVALUATED]
-    inputs, labels = (part[drawn] for part in samples)
+    inputs, labels = drawn(*samples, settings.seed)
     commonest = share_of_commonest(labels)
     before = top1(model, inputs, labels, lambda done: on_step(0.0, "evaluating"))
     try:

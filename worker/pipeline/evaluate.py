@@ -84,15 +84,15 @@ def accuracies_of(
         baseline=share_of(original),
         after_fit=share_of(fitted),
         final=share_of(compressed),
-        change=_change(original, compressed),
-        tuning=_change(fitted, compressed),
+        change=change_of(original, compressed),
+        tuning=change_of(fitted, compressed),
         commonest=share_of_commonest(labels),
         teacher=None if teacher is None else share_of(teacher),
-        correction=None if teacher is None else _change(original, teacher),
+        correction=None if teacher is None else change_of(original, teacher),
     )
 
 
-def _change(first: Tensor, second: Tensor) -> Change:
+def change_of(first: Tensor, second: Tensor) -> Change:
     """From the samples that one model answers rightly to those of another, each (N,), bool."""
     return Change(len(first), int((first & ~second).sum()), int((second & ~first).sum()))
 

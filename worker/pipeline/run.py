@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 import adtn
-from adtn.errors import TrainingDiverged
 from jobs.records import JobRecord
 from jobs.store import Store
 from worker.device import compute_reproducibly, computing_device
@@ -19,19 +18,19 @@ from worker.evaluation import latency_ms
 from worker.examination import Question
 from worker.opening import PROGRAMS
 from worker.pipeline.attempt import Attempt
-from worker.pipeline.caveats import caveats_of_network, trained_as_tried
-from worker.pipeline.choose import Chosen, choose, require_possible_choice
-from worker.pipeline.compress import encode, fine_tune
+from worker.pipeline.caveats import caveats_of_network
+from worker.pipeline.choose import choose, require_possible_choice
+from worker.pipeline.compress import encode
 from worker.pipeline.correct import correct
 from worker.pipeline.documents import write_documents
 from worker.pipeline.evaluate import accuracies_of, dense_state, restore_dtypes, right_of_states
 from worker.pipeline.export import Artifact, Compressed, export, require_possible
-from worker.pipeline.heldout import parts_of
 from worker.pipeline.inspect import Inputs, inspect
 from worker.pipeline.options import require_natural_epochs
 from worker.pipeline.progress import ProgressReporter, correcting_share
 from worker.pipeline.reference import write_reference
 from worker.pipeline.report import Measurements, build_report
+from worker.pipeline.tune import tune
 from worker.pipeline.verify import verify
 
 
@@ -89,7 +88,7 @@ def run_pipeline(job: JobRecord, store: Store, folder: Path, progress: ProgressR
         progress.stage("fine_tune", "fine-tuning" if chosen.fine_tunes else "better as it was fitted")
         if chosen.fine_tunes:
             with timed(measured, "fine_tune"):
-                fitted = train(attempt, chosen, fitted, teacher, measured)
+                fitted = tune(attempt, chosen, fitted, teacher, measured)
 
     progress.stage("evaluate", "evaluating the compressed model")
     with timed(measured, "evaluate"):
@@ -141,46 +140,6 @@ def teacher_of(attempt: Attempt) -> nn.Module | None:
     if attempt.inputs.dataset is None or not attempt.job.settings.fine_tune.distill:
         return None
     return copy.deepcopy(attempt.inputs.model)
-
-
-def train(
-    attempt: Attempt,
-    chosen: Chosen,
-    fitted: dict[str, adtn.ADTN],
-    teacher: nn.Module | None,
-    measured: Measurements,
-) -> dict[str, adtn.ADTN]:
-    """Fine-tune the fitted model on all training samples; where that comes to nothing after a search, as its trial was.
-
-    Args:
-        attempt: The job; its model is trained, or replaced by one that is.
-        chosen: What was chosen, and how.
-        fitted: The ADTNs in the model.
-        teacher: Whose outputs are imitated, or None.
-        measured: Receives what it took.
-
-    Returns:
-        The ADTNs that are in the model now.
-    """
-    inputs, settings, on_step = attempt.inputs, attempt.job.settings, attempt.progress.step
-    assert inputs.dataset is not None
-    samples = inputs.dataset.train_x, inputs.dataset.train_y
-    if chosen.search is None:
-        measured.fine_tuned = fine_tune(inputs.model, samples, settings, teacher, on_step)
-        return fitted
-    spare = copy.deepcopy((inputs.model, fitted))
-    try:
-        measured.fine_tuned = fine_tune(inputs.model, samples, settings, teacher, on_step)
-        if chosen.loss_rose or not measured.fine_tuned.loss_rose:
-            return fitted
-        reason = "the loss rose"
-    except TrainingDiverged as error:
-        reason = str(error)
-    inputs.model, fitted = spare
-    samples = parts_of(inputs.dataset, settings.seed).samples(inputs.dataset)
-    measured.fine_tuned = fine_tune(inputs.model, samples, settings, teacher, on_step)
-    measured.training_caveats = [trained_as_tried(reason)]
-    return fitted
 
 
 def measure_accuracy(
