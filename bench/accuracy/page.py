@@ -8,6 +8,7 @@ from bench.accuracy.problems import PROBLEMS
 from bench.accuracy.ratios import ratios_table
 from bench.accuracy.run import result_name
 from bench.accuracy.table import accuracy_table, bytes_table, choices_table, finals_table, spread
+from bench.accuracy.trainings import leads_table
 from bench.markers import DOCS, write_between
 from bench.record import RESULTS, described
 
@@ -29,6 +30,8 @@ def write(problem: str, epochs: int) -> None:
     write_between(PAGE, f"{name}-choices", choices_table(result))
     if finals := finals_table(result):
         write_between(PAGE, f"{name}-finals", finals)
+    if leads := leads_table(result):
+        write_between(PAGE, f"{name}-leads", leads)
     if problem == "mnist":
         plot(result, DOCS, name)
 

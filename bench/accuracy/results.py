@@ -10,6 +10,7 @@ from bench.accuracy.methods import METHODS
 from bench.accuracy.problems import PROBLEMS
 from bench.accuracy.storage import in_bits
 from bench.accuracy.task import Task
+from bench.accuracy.trainings import compared
 from bench.accuracy.tuning import Choice, Setting, choice, final_tasks, finals, grid
 
 
@@ -77,6 +78,9 @@ def fold(runs: Runs, setting: Setting) -> dict[str, Any]:
         "rows": [_row(runs, method, budget, setting) for budget in budgets for method in METHODS],
         "validation": [
             _brief(row) for task in _choosing(runs, budgets, setting) if (row := runs.find(task)) is not None
+        ],
+        "trainings": [
+            _brief(row) for task in compared(budgets, setting, runs.find) if (row := runs.find(task)) is not None
         ],
     }
 

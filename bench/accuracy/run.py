@@ -14,6 +14,7 @@ from bench.accuracy.problem import OUT
 from bench.accuracy.problems import PROBLEMS
 from bench.accuracy.results import Runs, fold
 from bench.accuracy.task import Task
+from bench.accuracy.trainings import TRAININGS, compared
 from bench.accuracy.tuning import SEED, Find, Setting, choice, final_tasks, finals, grid
 from bench.record import RESULTS, provenance, store
 
@@ -59,6 +60,8 @@ def run(wanted: Wanted) -> None:
             task for method in wanted.methods for task in finals(method, wanted.budgets, wanted.setting, runs.find)
         ):
             pass  # one that diverges calls for another
+        if set(TRAININGS) <= set(wanted.methods):
+            runner.finish(compared(wanted.budgets, wanted.setting, runs.find))
         if not wanted.tune_only:
             # The first seed's runs may change a choice; after many epochs the later one's may.
             first = set() if wanted.setting.has_finals else {SEED}

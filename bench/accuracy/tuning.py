@@ -88,11 +88,20 @@ def reached(problem: str, method: str, budget: int) -> list[str]:
     return found
 
 
+def reaches(setting: Setting, method: str, budget: int) -> bool:
+    """Whether a method has a form for a budget."""
+    try:
+        reached(setting.problem, method, budget)
+    except Unreachable:
+        return False
+    return True
+
+
 def grid(method: str, budgets: Iterable[int], setting: Setting) -> Iterator[Task]:
     """The validation runs that the given budgets need: those of the method whose choices it takes."""
     while other := METHODS[method].tuned_as:
         method = other
-    nearest = [tuned for budget in budgets for tuned in _tuned_at(setting.problem, method, budget)[:1]]
+    nearest = [tuned for budget in budgets for tuned in _tuned_at(setting, method, budget)[:1]]
     for budget in dict.fromkeys(nearest):
         seen: list[dict[str, Form]] = []
         for recipe in reached(setting.problem, method, budget):
@@ -125,8 +134,7 @@ def finals(method: str, budgets: Iterable[int], setting: Setting, find: Find) ->
         several = len(of_recipes) > 1
         compared = list(of_recipes.values()) if several else choices
         first, later = (
-            [_task("validation", method, tuned_at, seed, found, setting, setting.epochs) for found in compared]
-            for seed in _CHOOSING_SEEDS
+            [validation_task(method, tuned_at, seed, found, setting) for found in compared] for seed in _CHOOSING_SEEDS
         )
         tasks = first if _begun(first, find) else later
         yield from tasks if several else _two_that_last(tasks, find)
@@ -154,6 +162,11 @@ def choice(method: str, budget: int, setting: Setting, find: Find) -> Choice | N
     ranked = _ranked((task for task in compared if task.recipe in usable), find)
     lasting = (found for found in ranked if not _diverges(method, budget, found, setting, find))
     return next(lasting, ranked[0] if ranked else None)
+
+
+def validation_task(method: str, budget: int, seed: int, chosen: Choice, setting: Setting) -> Task:
+    """A run of all epochs that is measured on the validation images."""
+    return _task("validation", method, budget, seed, chosen, setting, setting.epochs)
 
 
 def final_tasks(method: str, budget: int, seed: int, chosen: Choice, setting: Setting) -> list[Task]:
@@ -199,18 +212,10 @@ def _diverges(method: str, budget: int, chosen: Choice, setting: Setting, find: 
     return any("diverged" in (find(task) or {}) for task in tasks)
 
 
-def _tuned_at(problem: str, method: str, budget: int) -> list[int]:
+def _tuned_at(setting: Setting, method: str, budget: int) -> list[int]:
     """The tuning budgets that the method reaches, the nearest first; of budgets too small for it, the smallest."""
-    possible = [tuned for tuned in TUNING_BUDGETS if _reaches(problem, method, tuned)]
+    possible = [tuned for tuned in TUNING_BUDGETS if reaches(setting, method, tuned)]
     return sorted(possible, key=lambda tuned: abs(math.log(tuned / budget)))
-
-
-def _reaches(problem: str, method: str, budget: int) -> bool:
-    try:
-        reached(problem, method, budget)
-    except Unreachable:
-        return False
-    return True
 
 
 def _score(row: dict[str, Any]) -> float:

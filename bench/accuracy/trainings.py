@@ -1,0 +1,119 @@
+"""Which of this project's trainings is taken at a budget, and how far ahead of the peers it is there.
+
+One pays with few numbers and the other with many. What was better on the validation images is taken, so that the test
+images choose neither.
+"""
+
+import statistics
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from bench.accuracy.ratios import PEERS
+from bench.accuracy.table import Spread, line, percent, seeds_told
+from bench.accuracy.task import Task
+from bench.accuracy.tuning import Find, Setting, choice, reaches, validation_task
+
+TRAININGS = ("ours_full", "ours_corrected")
+"""Methods that differ in the training alone."""
+STRONGEST = "tt_matrix"
+"""The peer to beat."""
+_SEEDS = (3, 4, 5)
+"""Of the runs that choose between them: their baselines are stored."""
+
+
+def compared(budgets: Iterable[int], setting: Setting, find: Find) -> Iterator[Task]:
+    """The validation runs of all epochs that choose, at the tuning budgets of some budgets.
+
+    Each training with what was chosen for it; nothing where no choice was made yet, or where the best of the grid is
+    not trained for all epochs before one is chosen. As in the runs that choose a recipe, more than 4,096 trained
+    numbers do not follow the natural gradient here.
+    """
+    if not setting.has_finals:
+        return
+    for method in TRAININGS:
+        choices = [choice(method, budget, setting, find) for budget in budgets if reaches(setting, method, budget)]
+        for tuned_at in dict.fromkeys(chosen.tuned_at for chosen in choices if chosen is not None):
+            chosen = choice(method, tuned_at, setting, find)
+            assert chosen is not None, "it was chosen for a budget near this one"
+            for seed in _SEEDS:
+                yield validation_task(method, tuned_at, seed, chosen, setting)
+
+
+class Lead(NamedTuple):
+    """How far a method is ahead of a peer.
+
+    Args:
+        peer: Its name.
+        accuracy: The peer's, in percent.
+        points: By which the method's mean is above.
+        deviation: The larger of both standard deviations.
+    """
+
+    peer: str
+    accuracy: Spread
+    points: float
+    deviation: float
+
+
+def leads_table(result: dict[str, Any]) -> str:
+    """A row a budget: the training that is taken, and how far it is ahead; "" where none were compared."""
+    columns = ["numbers", *(f"{method}, validation" for method in TRAININGS), "taken", "test"]
+    columns += [STRONGEST, "ahead by", "deviation", "best other peer", "ahead by", "deviation"]
+    lines = [line(columns), line(["---"] * len(columns))]
+    for budget in dict.fromkeys(row["budget"] for row in result["rows"]):
+        rows = {row["method"]: row for row in result["rows"] if row["budget"] == budget}
+        scores = _scores(result, rows)
+        if len(scores) < len(TRAININGS):
+            continue
+        taken = max(scores, key=lambda method: scores[method] or 0.0)  # of equals the first, which takes less time
+        found = percent(rows[taken], "fp32")
+        if found is None:
+            continue
+        leads = [_lead(found, peer, rows) for peer in PEERS]
+        others = [lead for lead in leads if lead is not None and lead.peer != STRONGEST]
+        strongest = next((lead for lead in leads if lead is not None and lead.peer == STRONGEST), None)
+        closest = min(others, key=lambda lead: lead.points, default=None)
+        seeds = seeds_told(rows[taken], "fp32", result["least_seeds"])
+        cells = [f"≤ {budget:,}", *(_told(scores[method]) for method in TRAININGS), taken, f"{found.mean:.2f}{seeds}"]
+        cells += _cells(strongest, named=False) + _cells(closest, named=True)
+        lines.append(line(cells))
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def _scores(result: dict[str, Any], rows: dict[str, dict[str, Any]]) -> dict[str, float | None]:
+    """The mean on the validation images in percent, at the tuning budget of a row, of each training that was run.
+
+    None where a run diverged: any other is better.
+    """
+    scores: dict[str, float | None] = {}
+    for method in TRAININGS:
+        found = [
+            run
+            for run in result.get("trainings", [])
+            if run["method"] == method and run["budget"] == rows[method].get("tuned_at")
+        ]
+        if len(found) < len(_SEEDS):
+            continue
+        accuracies = [100 * run["stored"]["fp32"]["accuracy"] for run in found if "stored" in run]
+        # Rounded, since as many right answers are equally good.
+        scores[method] = round(statistics.fmean(accuracies), 6) if len(accuracies) == len(found) else None
+    return scores
+
+
+def _told(score: float | None) -> str:
+    return "diverged" if score is None else f"{score:.2f}"
+
+
+def _lead(found: Spread, peer: str, rows: dict[str, dict[str, Any]]) -> Lead | None:
+    """Over one peer; None where that was not run or diverged."""
+    other = percent(rows[peer], "fp32")
+    if other is None:
+        return None
+    return Lead(peer, other, found.mean - other.mean, max(found.deviation, other.deviation))
+
+
+def _cells(lead: Lead | None, *, named: bool) -> list[str]:
+    if lead is None:
+        return ["-", "-", "-"]
+    name = f"{lead.peer} " if named else ""
+    return [f"{name}{lead.accuracy.mean:.2f}", f"{lead.points:+.3f}", f"{lead.deviation:.3f}"]
