@@ -1,7 +1,7 @@
 """Which of this project's trainings is taken at a budget, and how far ahead of the peers it is there.
 
-One pays with few numbers and the other with many. What was better on the validation images is taken, so that the test
-images choose neither.
+They spend the same epochs in two ways, and neither is the better one at every size. What was better on the validation
+images is taken, so that the test images choose neither.
 """
 
 import statistics
