@@ -4,6 +4,7 @@ They spend the same epochs in two ways, and neither is the better one at every s
 images is taken, so that the test images choose neither.
 """
 
+import math
 import statistics
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -11,18 +12,20 @@ from typing import Any, NamedTuple
 from bench.accuracy.ratios import PEERS
 from bench.accuracy.table import Spread, line, percent, seeds_told
 from bench.accuracy.task import Task
-from bench.accuracy.tuning import Find, Setting, choice, reaches, validation_task
+from bench.accuracy.tuning import Find, Setting, choice, validation_task
 
 TRAININGS = ("ours_full", "ours_corrected")
 """Methods that differ in the training alone."""
 STRONGEST = "tt_matrix"
 """The peer to beat."""
+_BUDGETS = (250, 400, 650, 1000, 5000)
+"""Where they are compared: at the tuning budgets, and between the two of these at which another one is better."""
 _SEEDS = (3, 4, 5)
 """Of the runs that choose between them: their baselines are stored."""
 
 
 def compared(budgets: Iterable[int], setting: Setting, find: Find) -> Iterator[Task]:
-    """The validation runs of all epochs that choose, at the tuning budgets of some budgets.
+    """The validation runs of all epochs that choose, at the nearest to each of some budgets at which they are compared.
 
     Each training with what was chosen for it; nothing where no choice was made yet, or where the best of the grid is
     not trained for all epochs before one is chosen. As in the runs that choose a recipe, more than 4,096 trained
@@ -30,13 +33,16 @@ def compared(budgets: Iterable[int], setting: Setting, find: Find) -> Iterator[T
     """
     if not setting.has_finals:
         return
+    nearest = dict.fromkeys(map(_compared_at, budgets))
     for method in TRAININGS:
-        choices = [choice(method, budget, setting, find) for budget in budgets if reaches(setting, method, budget)]
-        for tuned_at in dict.fromkeys(chosen.tuned_at for chosen in choices if chosen is not None):
-            chosen = choice(method, tuned_at, setting, find)
-            assert chosen is not None, "it was chosen for a budget near this one"
-            for seed in _SEEDS:
-                yield validation_task(method, tuned_at, seed, chosen, setting)
+        for budget in nearest:
+            chosen = choice(method, budget, setting, find)
+            if chosen is not None:
+                yield from (validation_task(method, budget, seed, chosen, setting) for seed in _SEEDS)
+
+
+def _compared_at(budget: int) -> int:
+    return min(_BUDGETS, key=lambda other: abs(math.log(other / budget)))
 
 
 class Lead(NamedTuple):
@@ -62,7 +68,7 @@ def leads_table(result: dict[str, Any]) -> str:
     lines = [line(columns), line(["---"] * len(columns))]
     for budget in dict.fromkeys(row["budget"] for row in result["rows"]):
         rows = {row["method"]: row for row in result["rows"] if row["budget"] == budget}
-        scores = _scores(result, rows)
+        scores = _scores(result, _compared_at(budget))
         if len(scores) < len(TRAININGS):
             continue
         taken = max(scores, key=lambda method: scores[method] or 0.0)  # of equals the first, which takes less time
@@ -80,18 +86,14 @@ def leads_table(result: dict[str, Any]) -> str:
     return "\n".join(lines) if len(lines) > 2 else ""
 
 
-def _scores(result: dict[str, Any], rows: dict[str, dict[str, Any]]) -> dict[str, float | None]:
-    """The mean on the validation images in percent, at the tuning budget of a row, of each training that was run.
+def _scores(result: dict[str, Any], budget: int) -> dict[str, float | None]:
+    """The mean on the validation images in percent, at one of those budgets, of each training that was run there.
 
     None where a run diverged: any other is better.
     """
     scores: dict[str, float | None] = {}
     for method in TRAININGS:
-        found = [
-            run
-            for run in result.get("trainings", [])
-            if run["method"] == method and run["budget"] == rows[method].get("tuned_at")
-        ]
+        found = [run for run in result.get("trainings", []) if (run["method"], run["budget"]) == (method, budget)]
         if len(found) < len(_SEEDS):
             continue
         accuracies = [100 * run["stored"]["fp32"]["accuracy"] for run in found if "stored" in run]

@@ -88,20 +88,11 @@ def reached(problem: str, method: str, budget: int) -> list[str]:
     return found
 
 
-def reaches(setting: Setting, method: str, budget: int) -> bool:
-    """Whether a method has a form for a budget."""
-    try:
-        reached(setting.problem, method, budget)
-    except Unreachable:
-        return False
-    return True
-
-
 def grid(method: str, budgets: Iterable[int], setting: Setting) -> Iterator[Task]:
     """The validation runs that the given budgets need: those of the method whose choices it takes."""
     while other := METHODS[method].tuned_as:
         method = other
-    nearest = [tuned for budget in budgets for tuned in _tuned_at(setting, method, budget)[:1]]
+    nearest = [tuned for budget in budgets for tuned in _tuned_at(setting.problem, method, budget)[:1]]
     for budget in dict.fromkeys(nearest):
         seen: list[dict[str, Form]] = []
         for recipe in reached(setting.problem, method, budget):
@@ -212,10 +203,18 @@ def _diverges(method: str, budget: int, chosen: Choice, setting: Setting, find: 
     return any("diverged" in (find(task) or {}) for task in tasks)
 
 
-def _tuned_at(setting: Setting, method: str, budget: int) -> list[int]:
+def _tuned_at(problem: str, method: str, budget: int) -> list[int]:
     """The tuning budgets that the method reaches, the nearest first; of budgets too small for it, the smallest."""
-    possible = [tuned for tuned in TUNING_BUDGETS if reaches(setting, method, tuned)]
+    possible = [tuned for tuned in TUNING_BUDGETS if _reaches(problem, method, tuned)]
     return sorted(possible, key=lambda tuned: abs(math.log(tuned / budget)))
+
+
+def _reaches(problem: str, method: str, budget: int) -> bool:
+    try:
+        reached(problem, method, budget)
+    except Unreachable:
+        return False
+    return True
 
 
 def _score(row: dict[str, Any]) -> float:
