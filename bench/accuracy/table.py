@@ -108,7 +108,12 @@ def finals_table(result: dict[str, Any]) -> str:
 
 
 def _compared(runs: Sequence[dict[str, Any]]) -> str:
-    """Recipes with their accuracy in percent, or rates of a single one; the highest first, those that diverged last."""
+    """Recipes with their accuracy in percent, or rates of a single one; the highest first, those that diverged last.
+
+    One run alone compares nothing.
+    """
+    if len(runs) < 2:
+        return "-"
     several = len({run["recipe"] for run in runs}) > 1
     named = [(run["recipe"] if several else f"{run['rate']:g}", run) for run in runs]
     finite = [(100 * run["stored"]["fp32"]["accuracy"], name) for name, run in named if "stored" in run]

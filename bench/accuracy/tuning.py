@@ -169,7 +169,7 @@ def final_tasks(method: str, budget: int, seed: int, chosen: Choice, setting: Se
 def _compared(method: str, budget: int, setting: Setting, find: Find) -> list[Task]:
     """The runs among which the best is chosen."""
     last = list(finals(method, [budget], setting, find))
-    if _begun(last, find):
+    if sum(find(task) is not None for task in last) > 1:  # a single one may have been run to compare trainings
         return last
     other = METHODS[method].tuned_as
     return list(grid(method, [budget], setting)) if other is None else _compared(other, budget, setting, find)

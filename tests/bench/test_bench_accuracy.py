@@ -422,6 +422,8 @@ def test_what_was_compared_after_all_epochs_is_told_with_the_best_first() -> Non
     assert finals_table(result).splitlines()[2:] == ["| ≤ 1,000 | c 95.00; a 90.00; b diverged |"]
     rates = [run_after(20, "cp", "default", accuracy, rate) for accuracy, rate in ((0.9, 8e-2), (0.95, 2e-2))]
     assert finals_table({**result, "validation": rates}).splitlines()[2:] == ["| ≤ 1,000 | 0.02 95.00; 0.08 90.00 |"]
+    alone = run_after(20, "ours_corrected", "a", 0.97)  # to compare trainings
+    assert finals_table({**result, "validation": [*rates, alone]}).endswith(" | 0.02 95.00; 0.08 90.00 | - |")
     assert finals_table({**result, "validation": [grid_run]}) == ""
     assert finals_table({**result, "epochs": 2}) == ""  # the grid itself is run for all epochs
 

@@ -39,6 +39,10 @@ def test_each_training_is_run_with_its_own_choice_and_as_it_trains(tmp_path: Pat
     chosen = choice("ours_full", 1000, TWENTY, runs.find)
     assert chosen is not None
     assert {task.rate for task in tasks} == {chosen.rate}
+    for task in tasks:
+        if task.method == "ours_corrected":
+            kept(runs, task, 0.5)
+    assert choice("ours_corrected", 1000, TWENTY, runs.find) == chosen  # that one was run says nothing of the others
 
 
 def test_few_epochs_need_no_choice_of_a_training(tmp_path: Path) -> None:
