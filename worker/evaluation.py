@@ -70,10 +70,17 @@ def top1(model: nn.Module, inputs: Samples, labels: Tensor, on_batch: Callable[[
     Returns:
         A number from 0 to 1.
     """
+    return share_of(right_of(model, inputs, labels, on_batch))
+
+
+def right_of(
+    model: nn.Module, inputs: Samples, labels: Tensor, on_batch: Callable[[float], None] | None = None
+) -> Tensor:
+    """`right_answers` of a model, which is put into evaluation mode and left there."""
     model.eval()
     device = next(model.parameters()).device
     at_once = samples_at_once(model, inputs)
-    return top1_of(lambda batch: model(batch.to(device)), inputs, labels, at_once, on_batch)
+    return right_answers(lambda batch: model(batch.to(device)), inputs, labels, at_once, on_batch)
 
 
 def top1_of(

@@ -8,7 +8,7 @@ from bench.accuracy.methods import METHODS
 from bench.accuracy.points import Point, bytes_points, front
 from bench.accuracy.problems import PROBLEMS
 from bench.accuracy.storage import in_bits
-from bench.accuracy.table import bytes_of, line, percent, seeds_told
+from bench.accuracy.table import bytes_of, header, line, percent, seeds_told
 
 OWN = tuple(name for name, method in METHODS.items() if method.bits)
 """Methods that are trained in few bits, which no peer is."""
@@ -34,7 +34,7 @@ def ratios_table(result: dict[str, Any]) -> str:
     columns += ["peers need", "ratio", "ratio with the dense rest"]
     if likewise:
         columns += [f"{', '.join(method for method in LIKEWISE if points[method])} needs", "ratio"]
-    lines = [line(columns), line(["---"] * len(columns))]
+    lines = header(columns)
     for row in result["rows"]:
         for bits in METHODS[row["method"]].bits:
             storage = in_bits(bits).name

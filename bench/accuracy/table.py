@@ -52,9 +52,9 @@ def _diverged(row: dict[str, Any], storage: str) -> bool:
 def accuracy_table(result: dict[str, Any]) -> str:
     """Accuracy against numbers: a row a budget, a column a method, the best in bold; unreachable budgets below."""
     methods = _methods(result)
-    lines = _header(["numbers", *methods])
-    for budget in _budgets(result):
-        rows = _of_budget(result, budget)
+    lines = header(["numbers", *methods])
+    for budget in budgets_of(result):
+        rows = of_budget(result, budget)
         cells = [_cell(rows[method], "fp32", result["least_seeds"], in_bytes=False) for method in methods]
         lines.append(line([f"≤ {budget:,}", *_best_in_bold(cells)]))
     return "\n".join([*lines, "", *_reasons(result)])
@@ -63,10 +63,10 @@ def accuracy_table(result: dict[str, Any]) -> str:
 def bytes_table(result: dict[str, Any]) -> str:
     """Accuracy against bytes: a row a budget and form of storage, a column a method, the best in bold."""
     methods = _methods(result)
-    lines = _header(["numbers", "stored as", *methods])
+    lines = header(["numbers", "stored as", *methods])
     forms = list(dict.fromkeys(form for method in methods for form in METHODS[method].stored_as))
-    for budget in _budgets(result):
-        rows = _of_budget(result, budget)
+    for budget in budgets_of(result):
+        rows = of_budget(result, budget)
         for storage in forms:
             cells = [_cell(rows[method], storage, result["least_seeds"], in_bytes=True) for method in methods]
             lines.append(line([f"≤ {budget:,}", storage, *_best_in_bold(cells)]))
@@ -76,9 +76,9 @@ def bytes_table(result: dict[str, Any]) -> str:
 def choices_table(result: dict[str, Any]) -> str:
     """What each method used: recipe and learning rate; and the seeds, where they are not the first few."""
     methods = _methods(result)
-    lines = _header(["numbers", *methods])
-    for budget in _budgets(result):
-        rows = _of_budget(result, budget)
+    lines = header(["numbers", *methods])
+    for budget in budgets_of(result):
+        rows = of_budget(result, budget)
         cells = [_used(rows[method], result["least_seeds"]) for method in methods]
         lines.append(line([f"≤ {budget:,}", *cells]))
     return "\n".join(lines)
@@ -99,10 +99,10 @@ def finals_table(result: dict[str, Any]) -> str:
     """
     runs = [run for run in result["validation"] if run["epochs"] == result["epochs"] > result["tuning_epochs"]]
     methods = list(dict.fromkeys(run["method"] for run in runs))
-    lines = _header(["numbers", *methods])
+    lines = header(["numbers", *methods])
     for budget in sorted({run["budget"] for run in runs}):
-        of_budget = [run for run in runs if run["budget"] == budget]
-        cells = [_compared([run for run in of_budget if run["method"] == method]) for method in methods]
+        at_budget = [run for run in runs if run["budget"] == budget]
+        cells = [_compared([run for run in at_budget if run["method"] == method]) for method in methods]
         lines.append(line([f"≤ {budget:,}", *cells]))
     return "\n".join(lines) if runs else ""
 
@@ -174,15 +174,18 @@ def _methods(result: dict[str, Any]) -> list[str]:
     return [method for method in METHODS if method in run]
 
 
-def _budgets(result: dict[str, Any]) -> list[int]:
+def budgets_of(result: dict[str, Any]) -> list[int]:
+    """Each once."""
     return list(dict.fromkeys(row["budget"] for row in result["rows"]))
 
 
-def _of_budget(result: dict[str, Any], budget: int) -> dict[str, dict[str, Any]]:
+def of_budget(result: dict[str, Any], budget: int) -> dict[str, dict[str, Any]]:
+    """The rows of a budget by method."""
     return {row["method"]: row for row in result["rows"] if row["budget"] == budget}
 
 
-def _header(names: Sequence[str]) -> list[str]:
+def header(names: Sequence[str]) -> list[str]:
+    """The first two lines of a table."""
     return [line(names), line(["---"] * len(names))]
 
 

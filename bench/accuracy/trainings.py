@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from bench.accuracy.ratios import PEERS
-from bench.accuracy.table import Spread, line, percent, seeds_told
+from bench.accuracy.table import Spread, budgets_of, header, line, of_budget, percent, seeds_told
 from bench.accuracy.task import Task
 from bench.accuracy.tuning import Find, Setting, choice, validation_task
 
@@ -65,9 +65,9 @@ def leads_table(result: dict[str, Any]) -> str:
     """A row a budget: the training that is taken, and how far it is ahead; "" where none were compared."""
     columns = ["numbers", *(f"{method}, validation" for method in TRAININGS), "taken", "test"]
     columns += [STRONGEST, "ahead by", "deviation", "best other peer", "ahead by", "deviation"]
-    lines = [line(columns), line(["---"] * len(columns))]
-    for budget in dict.fromkeys(row["budget"] for row in result["rows"]):
-        rows = {row["method"]: row for row in result["rows"] if row["budget"] == budget}
+    lines = header(columns)
+    for budget in budgets_of(result):
+        rows = of_budget(result, budget)
         scores = _scores(result, _compared_at(budget))
         if len(scores) < len(TRAININGS):
             continue

@@ -101,8 +101,8 @@ def test_a_validation_split_judges_where_there_is_one(
     }
     save_file(tensors, tmp_path / "data.safetensors")
     seen: list[Tensor] = []
-    right = tune.right_answers
-    monkeypatch.setattr(tune, "right_answers", lambda *given: seen.append(given[1]) or right(*given))
+    right = tune.right_of
+    monkeypatch.setattr(tune, "right_of", lambda *given: seen.append(given[1]) or right(*given))
     monkeypatch.setattr(tune, "fine_tune", ruin)
     job = run(resources, trained_id, dataset=add_file(resources, tmp_path / "data.safetensors", "dataset"))
     assert [torch.equal(samples, splits["val"][0]) for samples in seen] == [True, True]
@@ -122,7 +122,7 @@ def test_of_training_samples_more_than_two_points_have_to_be_lost(
     before = torch.arange(1437) >= 100
     after = (before & (torch.arange(1437) >= 100 + lost)) | (torch.arange(1437) < won)
     told = iter([before, after])
-    monkeypatch.setattr(tune, "right_answers", lambda *_: next(told))
+    monkeypatch.setattr(tune, "right_of", lambda *_: next(told))
     monkeypatch.setattr(tune, "fine_tune", lambda *_: FineTuned())
     assert ("tuning_undone" in codes(run(resources, trained_id))) is undone
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import adtn
 from adtn.errors import TrainingDiverged
 from worker.datasets import Dataset
-from worker.evaluation import HARM, Samples, drawn, right_answers, samples_at_once
+from worker.evaluation import HARM, Samples, drawn, right_of
 from worker.pipeline.attempt import Attempt
 from worker.pipeline.caveats import trained_as_tried, tuning_undone
 from worker.pipeline.choose import Chosen
@@ -119,12 +119,4 @@ def _judging(dataset: Dataset, seed: int) -> tuple[Literal["training", "validati
 
 def _right(attempt: Attempt, samples: tuple[Samples, Tensor], done: float) -> Tensor:
     """Which samples the model answers rightly, (N,), bool."""
-    model, (inputs, labels) = attempt.inputs.model.eval(), samples
-    device = next(model.parameters()).device
-
-    def forward(batch: Tensor) -> Tensor:
-        found: Tensor = model(batch.to(device))
-        return found
-
-    at_once = samples_at_once(model, inputs)
-    return right_answers(forward, inputs, labels, at_once, lambda _: attempt.progress.step(done, "evaluating"))
+    return right_of(attempt.inputs.model, *samples, lambda _: attempt.progress.step(done, "evaluating"))
