@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +21,6 @@ from adtn.quantising import spread
 from adtn.settling import settle
 from adtn.tracing import contract_plainly
 
-RATE = 0.3
-"""Of a step that the quadratic model calls the best one, where a batch has as many samples as there are numbers."""
 WANTED_STEPS, FEWEST_STEPS = 50, 10
 """Of an epoch. Gradients need batches that are larger than Adam's: the noise in F^-1 g grows with the numbers."""
 LARGEST_BATCH = 1000
@@ -33,10 +32,8 @@ _DECAY = 0.97
 """What a step keeps of the curvature that was seen before."""
 _MOMENTUM = 0.8
 """What a step keeps of the gradient that was seen before."""
-_DAMPING = 0.3
-"""Added to the diagonal, relative to it; besides, the numbers over the samples that were seen."""
 _SETTLING_DAMPING = 0.03
-"""The same, where numbers make up for the rounding of others."""
+"""That of `Pace`, where numbers make up for the rounding of others."""
 _LEAST_CURVATURE = 1e-2
 """Of a number, relative to the mean of its parameter: what belongs to a unit that is hardly ever active has almost no
 curvature in the samples that were seen, and one sample that does make it active would move it without bound."""
@@ -50,6 +47,23 @@ _RENEWED = 0.1
 """Beyond, a factorisation lasts until this share of the samples that the curvature is a mean over is newer."""
 _DECODED_ENTRIES = 2**24
 """Entries of the gradients of decoded weights, of all samples that are looked at together."""
+
+
+class Pace(NamedTuple):
+    """How far steps go.
+
+    Args:
+        rate: Of a step that the quadratic model calls the best one, where a batch has as many samples as there are
+            numbers.
+        damping: Added to the diagonal of the curvature, relative to it; besides, the numbers over the samples that were
+            seen.
+    """
+
+    rate: float
+    damping: float
+
+
+PACE = Pace(rate=0.4, damping=0.1)
 
 
 class NaturalGradient:
@@ -66,6 +80,7 @@ class NaturalGradient:
             their cube.
         classes: How its outputs become shares of the classes.
         outputs_of: Calls the network, perhaps with other parameters than its own, and returns its logits.
+        pace: How far steps go.
 
     Raises:
         NotSampleWise: There are more numbers, or a batch norm mixes the samples of a batch.
@@ -76,10 +91,17 @@ class NaturalGradient:
     Martens and Grosse, arXiv:1503.05671; Martens, arXiv:1412.1193.
     """
 
-    def __init__(self, network: nn.Module, classes: Classes, outputs_of: Callable[[Network, Tensor], Tensor]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        classes: Classes,
+        outputs_of: Callable[[Network, Tensor], Tensor],
+        pace: Pace = PACE,
+    ) -> None:
         self._network = network
         self._classes = classes
         self._outputs_of = outputs_of
+        self._pace = pace
         self._adtns = list(dict.fromkeys(m for m in network.modules() if isinstance(m, ADTN) and m.gates.requires_grad))
         gates = {id(adtn.gates) for adtn in self._adtns}
         self._dense = {
@@ -172,7 +194,9 @@ class NaturalGradient:
         self._gradient.mul_(_MOMENTUM).add_(found, alpha=1 - _MOMENTUM)
         direction = torch.zeros_like(self._gradient)
         direction[free] = self._factorised(free).solve(self._gradient[free] / (1 - _MOMENTUM**self._steps))
-        rate = RATE * share * min(1.0, samples / len(free))  # F^-1 of the gradient's noise grows with the numbers
+        rate = (
+            self._pace.rate * share * min(1.0, samples / len(free))
+        )  # F^-1 of the gradient's noise grows with the numbers
         distance = float(direction @ (self._outer @ direction)) / self._samples * rate**2
         change = rate * float(direction.norm())
         if not math.isfinite(distance + change):
@@ -237,7 +261,9 @@ class NaturalGradient:
         """The damped curvature of the numbers that are free: that of now, or of a few steps ago where they are many."""
         few = len(free) <= _FACTORISED_ALWAYS
         if self._damped is None or few or self._newer > _RENEWED * self._samples:
-            self._damped = _Damped(self._fisher(free), _DAMPING + self._doubt(free), self._least_curvature()[free])
+            self._damped = _Damped(
+                self._fisher(free), self._pace.damping + self._doubt(free), self._least_curvature()[free]
+            )
             self._newer = 0.0
         return self._damped
 

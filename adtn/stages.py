@@ -14,7 +14,7 @@ from adtn.feeding import Feed, MicroBatch
 from adtn.fine_tune_options import FineTuneOptions
 from adtn.masters import MasterCopies
 from adtn.module import ADTN
-from adtn.natural import NaturalGradient, batch_size_for
+from adtn.natural import PACE, NaturalGradient, Pace, batch_size_for
 from adtn.precision import logits
 from adtn.quantising import best_scales
 from adtn.schedules import phased_in, rescales, scheduler, warm_cosine
@@ -105,17 +105,23 @@ class NaturalEpochs:
         options: Of the fine-tuning.
         rounded: ADTNs and their bits.
         inputs: Of all samples of an epoch, (N, ...) on any device.
+        pace: How far steps go.
 
     Raises:
         NotSampleWise: The network cannot take these steps.
     """
 
     def __init__(
-        self, network: nn.Module, options: FineTuneOptions, rounded: Mapping[ADTN, int], inputs: Tensor
+        self,
+        network: nn.Module,
+        options: FineTuneOptions,
+        rounded: Mapping[ADTN, int],
+        inputs: Tensor,
+        pace: Pace = PACE,
     ) -> None:
         self.epochs = options.natural_epochs
         self._gradient = NaturalGradient(
-            network, options.classes, lambda called, inputs: logits(called, inputs, options.precision)
+            network, options.classes, lambda called, inputs: logits(called, inputs, options.precision), pace
         )
         self._gradient.try_out(inputs[:1].to(next(network.parameters()).device))
         self.batch_size = batch_size_for(len(inputs), self._gradient.numbers)

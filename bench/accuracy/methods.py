@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from adtn.limits import MOST_NATURAL_NUMBERS
+from adtn.natural import PACE, Pace
 from bench.accuracy.allocation import CUBE_ROOT, SIXTH_ROOT, SQUARE_ROOT
 from bench.accuracy.factors import Form
 from bench.accuracy.layers import Shapes
@@ -31,6 +32,7 @@ class Method:
         crop: Pixels by which training images are moved at random, at most.
         corrects_teacher: Whether the first quarter of the epochs, rounded down, trains the baseline further, which is
             then compressed, and imitated; the rest is for fine-tuning.
+        pace: Of the steps along the natural gradient, where it is not that of the first runs.
         tuned_as: Another method, whose grid it takes over, and whose choice where it has no finals of its own; None for
             its own.
     """
@@ -41,6 +43,7 @@ class Method:
     natural: int = 0
     crop: int = 0
     corrects_teacher: bool = False
+    pace: Pace | None = None
     tuned_as: str | None = None
 
     @property
@@ -69,6 +72,7 @@ _OURS = Method(
     bits=(6, 4),
 )
 _OURS_FULL = replace(_OURS, bits=(4,), natural=FEW_NUMBERS, crop=1, tuned_as="ours")
+_OURS_CORRECTED = replace(_OURS_FULL, natural=MOST_NATURAL_NUMBERS, corrects_teacher=True, tuned_as="ours_full")
 METHODS: dict[str, Method] = {
     "low_rank": Method({"default": low_rank}),
     "block_tt": Method({"default": block_tt}),
@@ -83,6 +87,7 @@ METHODS: dict[str, Method] = {
         _TT_MATRIX, natural=FEW_NUMBERS, crop=1, corrects_teacher=True, tuned_as="tt_matrix"
     ),
     "ours_full": _OURS_FULL,
-    "ours_corrected": replace(_OURS_FULL, natural=MOST_NATURAL_NUMBERS, corrects_teacher=True, tuned_as="ours_full"),
+    "ours_corrected": _OURS_CORRECTED,
+    "ours_longer_steps": replace(_OURS_CORRECTED, pace=PACE),
 }
 """In the order of the tables. No method has more recipes than its strongest peer, the TT-matrix."""

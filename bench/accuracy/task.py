@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from adtn.natural import Pace
 from bench.accuracy.factors import Form, total
 
 Stage = Literal["validation", "test"]
 PROTOCOL = 2
 """Raised with every change of the fit or the training, so that runs stored before are not taken for these."""
-_LATER = ("natural_epochs", "crop", "teacher_epochs")
-"""What the first runs knew nothing of: it is part of a run only where it is not 0."""
+_LATER = ("natural_epochs", "crop", "teacher_epochs", "pace")
+"""What the first runs knew nothing of: it is part of a run only where it is neither 0 nor None."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Task:
         natural_epochs: The last epochs, in which steps follow the natural gradient.
         crop: Pixels by which images are moved at random, at most, in each step.
         teacher_epochs: The first of the epochs, in which the baseline is trained further before it is compressed.
+        pace: Of the steps along the natural gradient; None for that of the first runs, `FIRST_PACE`.
     """
 
     stage: Stage
@@ -50,6 +52,7 @@ class Task:
     natural_epochs: int = 0
     crop: int = 0
     teacher_epochs: int = 0
+    pace: Pace | None = None
 
     @property
     def numbers(self) -> int:

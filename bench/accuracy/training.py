@@ -16,6 +16,7 @@ from adtn import FineTuneOptions
 from adtn.errors import TrainingDiverged
 from adtn.feeding import Feed, Samples, Transform
 from adtn.fine_tuning import run_stages
+from adtn.natural import Pace
 from adtn.stages import AdamEpochs, NaturalEpochs, Stage
 from bench.accuracy.factors import Factors, Gates
 from worker.augmentation import cropped
@@ -24,6 +25,8 @@ DENSE_RATE = 0.005
 BATCH = 64
 """Of 32 to 256, the one with the best accuracy in the same time: more steps count for more than large ones."""
 TEMPERATURE = 2.0
+FIRST_PACE = Pace(rate=0.3, damping=0.3)
+"""Of the natural gradient's steps, in the runs that name no other."""
 _SEEN_TOGETHER = 250
 """Images of a natural-gradient step that are looked at together; their activations fit the cache."""
 _EVALUATED = 250
@@ -41,6 +44,7 @@ class Training:
         bits: Gates are trained as integers of so many bits; None as floats. For networks of gates only.
         natural_epochs: The last epochs, in which steps follow the natural gradient. For networks of gates only.
         crop: Pixels by which images are moved at random, at most, in each step.
+        pace: Of the steps along the natural gradient.
     """
 
     rate: float
@@ -49,6 +53,7 @@ class Training:
     bits: int | None = None
     natural_epochs: int = 0
     crop: int = 0
+    pace: Pace = FIRST_PACE
 
 
 def fine_tune(
@@ -94,7 +99,8 @@ def fine_tune(
     torch.manual_seed(training.seed)  # of what the curvature is estimated with
     stages: list[Stage] = [AdamEpochs(_optimiser(model, training.rate), options, rounded, feed)]
     if training.natural_epochs:
-        stages.append(NaturalEpochs(model, replace(options, batch_size=_SEEN_TOGETHER), rounded, images))
+        seen_together = replace(options, batch_size=_SEEN_TOGETHER)
+        stages.append(NaturalEpochs(model, seen_together, rounded, images, training.pace))
     _, losses = run_stages(model, model, stages, feed, options)
     for network in rounded:
         network.rounding = 1.0

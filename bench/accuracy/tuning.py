@@ -242,4 +242,5 @@ def _task(stage: Stage, method: str, budget: int, seed: int, chosen: Choice, set
         natural_epochs=(epochs - teacher_epochs) * 7 // 10 if natural else 0,
         crop=METHODS[method].crop,
         teacher_epochs=teacher_epochs,
+        pace=METHODS[method].pace,
     )

@@ -19,7 +19,7 @@ from bench.accuracy.problem import keep_baseline as keep_stored
 from bench.accuracy.problems import PROBLEMS
 from bench.accuracy.storage import Storage, in_bits
 from bench.accuracy.task import Task
-from bench.accuracy.training import Training, accuracy, correct, factors_of, fine_tune
+from bench.accuracy.training import FIRST_PACE, Training, accuracy, correct, factors_of, fine_tune
 
 _LAYER_SEEDS = 1000
 """Distance between the seeds of the layers' starts."""
@@ -92,7 +92,8 @@ def measure(task: Task) -> dict[str, Any]:
     row = {"key": task.key, **task.to_json(), "errors": errors}
     try:
         epochs = task.epochs - task.teacher_epochs
-        training = Training(task.rate, epochs, task.seed, task.bits, task.natural_epochs, task.crop)
+        pace = task.pace or FIRST_PACE
+        training = Training(task.rate, epochs, task.seed, task.bits, task.natural_epochs, task.crop, pace)
         fine_tune(model, *data.train, base.targets, training, base.model)
     except TrainingDiverged as error:
         return {**row, "diverged": str(error), "seconds": clock.laps}

@@ -141,10 +141,10 @@ def test_a_step_solves_the_damped_system() -> None:
     diagonal = fisher.diagonal()
     means = [part.mean().repeat(len(part)) for part in torch.split(diagonal, [p.numel() for p in gradient._trained])]
     scale = diagonal + natural._LEAST_CURVATURE * torch.cat(means)
-    damping = natural._DAMPING + len(fisher) / 16  # a quarter of the samples was looked at
+    damping = natural.PACE.damping + len(fisher) / 16  # a quarter of the samples was looked at
     expected = torch.linalg.solve(fisher + damping * torch.diag(scale), slope)
     moved = torch.cat([(b - p.detach()).reshape(-1) for b, p in zip(before, gradient._trained, strict=True)])
-    torch.testing.assert_close(moved, 0.01 * natural.RATE * 64 / len(moved) * expected, rtol=1e-8, atol=1e-12)
+    torch.testing.assert_close(moved, 0.01 * natural.PACE.rate * 64 / len(moved) * expected, rtol=1e-8, atol=1e-12)
 
 
 def test_what_belongs_to_a_unit_that_is_hardly_ever_active_does_not_move_further_than_the_rest() -> None:
