@@ -19,7 +19,7 @@ def table(result: dict[str, Any]) -> str:
     rows = [header, "|---|---|---|---|---|---|---|---|---|"]
     for row in result["rows"]:
         rows.append(
-            f"| `{json.dumps(row['target'])}` | {epochs(row['training']['fine_tune'])} "
+            f"| {asked(row)} | {epochs(row['training']['fine_tune'])} "
             f"| {spread(row['parameters'], '{:,.0f}')} | {spread(row['ratio'], '{:.0f}')} "
             f"| {before(row)} | {percent(row['after_fit'])} | **{percent(row['final'])}** "
             f"| {row['bytes']['checkpoint']:,} → {row['bytes']['adtn']:,} | {spread(row['seconds'], '{:.0f}')} |"
@@ -33,6 +33,11 @@ def table(result: dict[str, Any]) -> str:
         f"torch {machine['torch']}; every run is in `bench/results/lenet5_mnist.json`."
     )
     return "\n".join([*rows, "", note])
+
+
+def asked(row: dict[str, Any]) -> str:
+    """The target."""
+    return f"`{json.dumps(row['target'])}`" + (", with a validation split" if row["validated"] else "")
 
 
 def before(row: dict[str, Any]) -> str:
