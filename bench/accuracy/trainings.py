@@ -4,7 +4,6 @@ They spend the same epochs in several ways, and none is the best one at every si
 images is taken, so that the test images choose none.
 """
 
-import math
 import statistics
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 from bench.accuracy.ratios import PEERS
 from bench.accuracy.table import Spread, budgets_of, header, line, of_budget, percent, seeds_told
 from bench.accuracy.task import Task
-from bench.accuracy.tuning import Find, Setting, choice, validation_task
+from bench.accuracy.tuning import Find, Setting, choice, nearest_first, validation_task
 
 TRAININGS = ("ours_full", "ours_corrected", "ours_longer_steps")
 """Methods that differ in the training alone."""
@@ -42,7 +41,7 @@ def compared(budgets: Iterable[int], setting: Setting, find: Find) -> Iterator[T
 
 
 def _compared_at(budget: int) -> int:
-    return min(_BUDGETS, key=lambda other: abs(math.log(other / budget)))
+    return nearest_first(_BUDGETS, budget)[0]
 
 
 class Lead(NamedTuple):

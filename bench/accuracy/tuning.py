@@ -166,6 +166,11 @@ def final_tasks(method: str, budget: int, seed: int, chosen: Choice, setting: Se
     return [task, *(replace(task, bits=bits) for bits in METHODS[method].bits)]
 
 
+def nearest_first(sizes: Iterable[int], budget: int) -> list[int]:
+    """Sizes by how far they are from a budget, in ratio."""
+    return sorted(sizes, key=lambda size: abs(math.log(size / budget)))
+
+
 def _compared(method: str, budget: int, setting: Setting, find: Find) -> list[Task]:
     """The runs among which the best is chosen."""
     last = list(finals(method, [budget], setting, find))
@@ -206,7 +211,7 @@ def _diverges(method: str, budget: int, chosen: Choice, setting: Setting, find: 
 def _tuned_at(problem: str, method: str, budget: int) -> list[int]:
     """The tuning budgets that the method reaches, the nearest first; of budgets too small for it, the smallest."""
     possible = [tuned for tuned in TUNING_BUDGETS if _reaches(problem, method, tuned)]
-    return sorted(possible, key=lambda tuned: abs(math.log(tuned / budget)))
+    return nearest_first(possible, budget)
 
 
 def _reaches(problem: str, method: str, budget: int) -> bool:
