@@ -181,7 +181,7 @@ def test_held_out_samples_that_the_original_was_trained_on_are_named(artifacts: 
     measured = accuracies(10_000, 9200, 140, 50)
     (found,) = caveats(measured, artifacts, 1000, ONE_POINT, search(10_000, 0.998))
     assert found["code"] == "heldout_seen"
-    for part in ("99.80% of them", "92.00% of the test samples", "larger model"):
+    for part in ("99.80% of them", "92.00% of the test samples", "larger model", "a validation split"):
         assert part in found["detail"]
     assert codes(measured, artifacts, 1000, NO_TARGET, None) == []
 

@@ -185,7 +185,8 @@ def _seen_by_original(accuracies: Accuracies, search: Mapping[str, object]) -> C
         "the original does as well on the held-out samples as if it had been trained on them: it is right on "
         f"{heldout:.2%} of them, and on {accuracies.baseline:.2%} of the test samples, so a drop on them says little "
         "about new data; a larger model may have been chosen than is needed, where there is a smaller one, and at a "
-        "smaller max_accuracy_drop the search may fail for want of one",
+        "smaller max_accuracy_drop the search may fail for want of one; a validation split that the original was not "
+        "trained on (val_x and val_y, or a folder val) judges it fairly",
     )
 
 
