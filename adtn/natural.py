@@ -64,6 +64,7 @@ class Pace(NamedTuple):
 
 
 PACE = Pace(rate=0.4, damping=0.1)
+"""Found on held-out images, for 250 to 2,500 numbers in the gates of LeNet-5: see docs/accuracy.md."""
 
 
 class NaturalGradient:
@@ -194,9 +195,8 @@ class NaturalGradient:
         self._gradient.mul_(_MOMENTUM).add_(found, alpha=1 - _MOMENTUM)
         direction = torch.zeros_like(self._gradient)
         direction[free] = self._factorised(free).solve(self._gradient[free] / (1 - _MOMENTUM**self._steps))
-        rate = (
-            self._pace.rate * share * min(1.0, samples / len(free))
-        )  # F^-1 of the gradient's noise grows with the numbers
+        # F^-1 of the gradient's noise grows with the numbers.
+        rate = self._pace.rate * share * min(1.0, samples / len(free))
         distance = float(direction @ (self._outer @ direction)) / self._samples * rate**2
         change = rate * float(direction.norm())
         if not math.isfinite(distance + change):
@@ -261,9 +261,8 @@ class NaturalGradient:
         """The damped curvature of the numbers that are free: that of now, or of a few steps ago where they are many."""
         few = len(free) <= _FACTORISED_ALWAYS
         if self._damped is None or few or self._newer > _RENEWED * self._samples:
-            self._damped = _Damped(
-                self._fisher(free), self._pace.damping + self._doubt(free), self._least_curvature()[free]
-            )
+            damping = self._pace.damping + self._doubt(free)
+            self._damped = _Damped(self._fisher(free), damping, self._least_curvature()[free])
             self._newer = 0.0
         return self._damped
 
