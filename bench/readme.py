@@ -36,8 +36,8 @@ def table(result: dict[str, Any]) -> str:
 
 
 def asked(row: dict[str, Any]) -> str:
-    """The target."""
-    return f"`{json.dumps(row['target'])}`" + (", with a validation split" if row["validated"] else "")
+    """The target. Results of before there were jobs with a validation split do not say that they have none."""
+    return f"`{json.dumps(row['target'])}`" + (", with a validation split" if row.get("validated") else "")
 
 
 def before(row: dict[str, Any]) -> str:
